@@ -1,0 +1,64 @@
+"""Read relation data into one of three answers: absent, invalid, or a value.
+
+"Not there yet" and "wrong" ask for different statuses, so the two are different types here and
+no reader of a databag may fold them into one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import ops
+
+
+@dataclasses.dataclass(frozen=True)
+class Absent:
+    """The other side has not sent all of its data yet.
+
+    Attributes:
+        waiting_for: what is missing, in words for a status line.
+    """
+
+    waiting_for: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Invalid:
+    """The other side sent data that cannot be used.
+
+    Attributes:
+        reason: which key, what is wrong and what is allowed; never the value of a secret.
+    """
+
+    reason: str
+
+
+def remote_app(relation: ops.Relation) -> Mapping[str, str]:
+    """Return the databag of the remote application.
+
+    Empty when the remote application is not known, as in relation-broken after it is gone.
+    """
+    if relation.app is None:
+        return {}
+    return dict(relation.data[relation.app])
+
+
+def save(bag: ops.RelationDataContent, content: Mapping[str, str]) -> bool:
+    """Make the keys of ``content`` have these values; an empty value removes the key.
+
+    Only what differs is written, so that an unchanged databag wakes nobody.
+
+    Returns:
+        Whether something was written.
+    """
+    changed = False
+    for key in sorted(content):
+        value = content[key]
+        if bag.get(key, "") != value:
+            bag[key] = value
+            changed = True
+    return changed
