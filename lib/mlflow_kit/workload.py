@@ -175,9 +175,7 @@ def _stat(container: ops.Container, path: str) -> ops.pebble.FileInfo | None:
 def _run(container: ops.Container, plan: plans.Plan, changed: set[str]) -> tuple[str, ...]:
     """Add the layer where it differs, then start, restart, signal or stop what needs it."""
     current = container.get_plan()
-    running = {
-        name for name, info in container.get_services().items() if info.is_running()
-    }
+    running = {name for name, info in container.get_services().items() if info.is_running()}
     wanted = {service.name for service in plan.services}
     layer = _layer(plan, current)
     before = current.to_dict()

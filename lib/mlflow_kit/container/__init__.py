@@ -1,0 +1,1 @@
+"""Programs that charms push into workload containers; they import the standard library only."""
