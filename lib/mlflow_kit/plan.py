@@ -17,6 +17,9 @@ class Directory:
         group_id: numeric group.
         purge: whether files in it that the plan does not name are removed. Used for the
             directories that hold credentials, which must vanish with their relation.
+        keep: whether it is only made where it is missing, and left alone with whatever mode
+            and owner it has once it is there. Used for directories on storage: what lies in
+            them exists nowhere else.
     """
 
     path: str
@@ -24,6 +27,7 @@ class Directory:
     user_id: int = 0
     group_id: int = 0
     purge: bool = False
+    keep: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

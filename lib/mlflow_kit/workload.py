@@ -122,6 +122,8 @@ def _write(container: ops.Container, plan: plans.Plan) -> set[str]:
 
 def _ensure_directory(container: ops.Container, directory: plans.Directory) -> None:
     found = _stat(container, directory.path)
+    if found is not None and directory.keep:
+        return
     if (
         found is not None
         and found.permissions == directory.mode
