@@ -1,0 +1,94 @@
+"""charmcraft's own model of a project accepts each charmcraft.yaml, and reads it as we do."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pack
+import pydantic
+import pytest
+import stage
+import yaml
+from charmcraft.models import manifest, metadata, project
+
+# charmcraft warns about a field of its own that it asks for itself.
+pytestmark = pytest.mark.filterwarnings("ignore:The 'charmhub' field:DeprecationWarning")
+
+
+def _read(charm: Path) -> dict:
+    return yaml.safe_load((charm / "charmcraft.yaml").read_text())
+
+
+def test_accepts_every_charm(charm: Path):
+    # WHEN charmcraft reads the project
+    model = project.PlatformCharm.unmarshal(_read(charm))
+    # THEN it is the charm that its folder's name promises
+    assert model.name == charm.name
+
+
+def test_metadata_is_what_charmcraft_writes(charm: Path):
+    # GIVEN what charmcraft would write as metadata.yaml
+    model = project.PlatformCharm.unmarshal(_read(charm))
+    theirs = metadata.CharmMetadata.from_charm(model).marshal()
+    # WHEN our packer writes it
+    ours = pack.metadata(_read(charm))
+    # THEN both say the same
+    assert ours == theirs
+
+
+def test_config_and_actions_are_what_charmcraft_writes(charm: Path):
+    theirs = project.PlatformCharm.unmarshal(_read(charm)).marshal()
+    ours = _read(charm)
+    for key in ("config", "actions"):
+        assert ours.get(key) == theirs.get(key)
+
+
+def test_manifest_is_one_of_charmcraft(charm: Path):
+    model = manifest.Manifest.unmarshal(pack.manifest(_read(charm)))
+    assert model.bases
+    assert model.bases[0].architectures == ["amd64", "arm64"]
+
+
+def test_parts_pack_everything_that_we_pack(charm: Path):
+    """A real charmcraft packs only what a part primes; the uv plugin takes src and lib."""
+    # GIVEN the files of the staged charm that no packer makes itself
+    tops = {Path(name).parts[0] for name in stage.sources(charm)}
+    tops -= {"charmcraft.yaml", "pyproject.toml", "uv.lock"}
+    # WHEN the parts are read
+    primed = set()
+    for part in _read(charm)["parts"].values():
+        if part["plugin"] == "uv":
+            primed |= {"src", "lib"}
+        elif part["plugin"] == "dump":
+            primed |= {Path(entry).parts[0] for entry in part["prime"]}
+    # THEN each of them is primed by some part
+    assert tops - primed == set()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"parts": {"charm": {"plugin": "no-such-plugin"}}},
+        {"config": {"options": ["size"]}},
+        {"unknown-key": True},
+        {"platforms": {"mainframe": None}},
+        {"name": "Not A Name"},
+    ],
+)
+def test_rejects_a_broken_project(change: dict):
+    with pytest.raises((pydantic.ValidationError, ValueError)):
+        project.PlatformCharm.unmarshal(_read(Path(__file__).parent / "data" / "noop") | change)
+
+
+def test_packer_rejects_unknown_key():
+    with pytest.raises(
+        pack.PackError, match=re.escape("unknown key in charmcraft.yaml: requries")
+    ):
+        pack.metadata({"name": "x", "requries": {}})
+
+
+@pytest.mark.parametrize("project_yaml", [{}, {"base": "ubuntu@24.04"}, {"base": "ubuntu"}])
+def test_packer_rejects_a_charm_without_base(project_yaml: dict):
+    with pytest.raises(pack.PackError, match="needs a `base`"):
+        pack.manifest(project_yaml)
