@@ -406,6 +406,7 @@ class Podman:
             )
             for arguments in self._arguments(pod).values():
                 podman("create", *arguments)
+            _dns_alive()
             podman("pod", "start", self._pod_name(pod.name))
             # Written in place: the file is mounted, and a new one would not be seen.
             (directory / "hosts").write_text(_hosts(pod, self.address(pod.name)))
@@ -509,7 +510,7 @@ class Podman:
         One server answers for all networks of the machine; Podman starts it when it sets up a
         container's network, and does not watch it afterwards.
         """
-        if not _command(_AARDVARK_PID):
+        if not _dns_alive():
             podman("network", "reload", f"{self._pod_name(name)}.sandbox")
 
     def _signal(self, name: str, containers: Iterable[str], number: signal.Signals) -> list[int]:
@@ -567,6 +568,18 @@ def _remove(*command: str) -> None:
             time.sleep(0.2)
         else:
             return
+
+
+def _dns_alive() -> bool:
+    """Whether the DNS server of Podman's networks runs; if not, make Podman start it next time.
+
+    Podman trusts the file with the server's process id. When the server was killed, that number
+    may belong to another process, and Podman would signal that instead of starting a server.
+    """
+    if any("aardvark-dns" in part for part in _command(_AARDVARK_PID)):
+        return True
+    _AARDVARK_PID.unlink(missing_ok=True)
+    return False
 
 
 def _command(pid_file: pathlib.Path) -> list[str]:
