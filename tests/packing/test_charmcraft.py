@@ -70,7 +70,7 @@ def test_parts_pack_everything_that_we_pack(charm: Path):
     "change",
     [
         {"parts": {"charm": {"plugin": "no-such-plugin"}}},
-        {"config": {"options": ["size"]}},
+        {"links": "nowhere"},
         {"unknown-key": True},
         {"platforms": {"mainframe": None}},
         {"name": "Not A Name"},

@@ -1,0 +1,85 @@
+"""Run the unit tests: one pytest process per charm, and one for the rest.
+
+Each charm has top-level modules of its own called `charm`, `state`, `config` and so on, so two of
+them cannot be imported into one process. Coverage of all is combined.
+
+    python tests/run_unit.py [charm ...] [-- pytest arguments]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Tests that need neither root nor Podman nor another process than their own.
+SHARED = "shared"
+SHARED_FOLDERS = ("tests/lib", "tests/onebox", "onebox/tests")
+
+
+def suites() -> dict[str, tuple[list[Path], list[Path]]]:
+    """All suites by name: the folders with tests, and what goes on PYTHONPATH."""
+    found: dict[str, tuple[list[Path], list[Path]]] = {}
+    for pattern in ("charms/*/tests/unit", "onebox/charms/*/tests/unit"):
+        for tests in sorted(ROOT.glob(pattern)):
+            charm = tests.parent.parent
+            found[charm.name] = ([tests], [charm / "src", ROOT / "lib"])
+    shared = [ROOT / folder for folder in SHARED_FOLDERS if (ROOT / folder).is_dir()]
+    found[SHARED] = (shared, [ROOT / "lib", ROOT])
+    return found
+
+
+def run(name: str, arguments: list[str]) -> bool:
+    """Run one suite under coverage; tell whether it passed."""
+    folders, path = suites()[name]
+    print(f"== {name}", flush=True)
+    command = [sys.executable, "-m", "coverage", "run", "-m", "pytest", "-q"]
+    done = subprocess.run(
+        [*command, *arguments, *folders],
+        check=False,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(str(entry) for entry in path)},
+    )
+    return done.returncode == 0
+
+
+def coverage(*arguments: str) -> bool:
+    """Run a command of coverage.py; tell whether it succeeded."""
+    command = [sys.executable, "-m", "coverage", *arguments]
+    return subprocess.run(command, check=False, cwd=ROOT).returncode == 0
+
+
+def main(arguments: list[str]) -> int:
+    """Run the suites named on the command line, or all of them."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("suite", nargs="*", metavar="charm", help=f"or {SHARED}; all if none")
+    for_pytest: list[str] = []
+    if "--" in arguments:
+        cut = arguments.index("--")
+        arguments, for_pytest = arguments[:cut], arguments[cut + 1 :]
+    names: list[str] = parser.parse_args(arguments).suite
+    unknown = sorted(set(names) - set(suites()))
+    if unknown:
+        parser.error(f"no suite {', '.join(unknown)}; there are: {', '.join(suites())}")
+    coverage("erase")
+    failed: list[str] = []
+    for name in names or suites():
+        started = time.monotonic()
+        if not run(name, for_pytest):
+            failed.append(name)
+        print(f"== {name}: {time.monotonic() - started:.1f} s\n", flush=True)
+    coverage("combine", "--quiet")
+    # A part of the tests covers a part of the code, so only a full run is held to the bound.
+    covered = coverage("report", *(["--fail-under=0"] if names or for_pytest else []))
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return 0 if covered and not failed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
