@@ -7,7 +7,7 @@ no reader of a databag may fold them into one.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,9 +42,9 @@ def remote_app(relation: ops.Relation) -> Mapping[str, str]:
 
     Empty when the remote application is not known, as in relation-broken after it is gone.
     """
-    if relation.app is None:
-        return {}
-    return dict(relation.data[relation.app])
+    # ops types the application as never None and says in a comment that it may be.
+    app = cast("ops.Application | None", relation.app)
+    return {} if app is None else dict(relation.data[app])
 
 
 def save(bag: ops.RelationDataContent, content: Mapping[str, str]) -> bool:

@@ -89,8 +89,7 @@ class Service:
         reload_signal: for example ``SIGHUP``.
         kill_delay: seconds between SIGTERM and SIGKILL.
         one_shot: runs once to its end, and again only when its definition or a file in
-            ``restart_on`` changes. It needs at least one such file, which is how a fresh
-            container is told from one in which it has run already.
+            ``restart_on`` changes. Pebble runs it again while it fails.
     """
 
     name: str

@@ -1,12 +1,20 @@
-"""Make a workload container what a plan says; the only caller of Pebble."""
+"""Make a workload container what a plan says; the only caller of Pebble.
+
+A hook can die between any two steps, and Juju then runs it again. So what still has to happen
+to a service is written down in the container (`_DUE`) before anything is changed, and crossed
+out when it has happened.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import http
 import io
 import logging
 import shlex
 import time
+from collections.abc import Mapping
+from typing import TypeAlias, cast
 
 import ops
 
@@ -16,6 +24,12 @@ from mlflow_kit import problems
 logger = logging.getLogger(__name__)
 
 LABEL = "charm"
+
+_DUE = "/run/charm/due"
+"""Directory of empty files ``<service>.restart`` and ``<service>.reload``."""
+
+
+_Layer: TypeAlias = Mapping[str, Mapping[str, object]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,33 +69,28 @@ def apply(
         ops.pebble.APIError: Pebble refused a request; a fault in the plan, so the hook fails.
     """
     try:
-        changed = _write(container, plan)
-        restarted = _run(container, plan, changed)
+        restarted = _bring(container, plan)
         if restarted and settle:
             _settle(container, plan, settle)
     except ops.pebble.ConnectionError:
         return _unreachable(container)
-    except ops.pebble.ChangeError as error:
-        # The text of the error holds the service's last output lines: it goes to Pebble's own
-        # log, not to ours, since a program may print a secret.
-        logger.error("Pebble change failed: kind %s", error.change.kind if error.change else "?")
+    except (ops.pebble.ChangeError, ops.pebble.TimeoutError):
+        # The text of a ChangeError holds the service's last lines of output. They are in
+        # Pebble's log; the charm's log must not repeat what a program may have printed.
+        logger.warning("a service of container %s did not start or stop", container.name)
         return Health((problems.waiting("workload does not start; see its log"),))
-    found = observe(container, plan)
-    return dataclasses.replace(found, restarted=restarted)
+    return dataclasses.replace(observe(container, plan), restarted=restarted)
 
 
 def observe(container: ops.Container, plan: plans.Plan) -> Health:
     """Say what runs, without changing anything."""
     wanted = [service.name for service in plan.services if not service.one_shot]
     try:
-        services = container.get_services(*wanted) if wanted else {}
-        checks = container.get_checks() if plan.checks else {}
+        running = _running(container)
+        checks = container.get_checks()
     except ops.pebble.ConnectionError:
         return _unreachable(container)
-    found: list[problems.Problem] = []
-    for name in wanted:
-        if name not in services or not services[name].is_running():
-            found.append(problems.waiting(f"{name} is not running"))
+    found = [problems.waiting(f"{name} is not running") for name in wanted if name not in running]
     for check in plan.checks:
         info = checks.get(check.name)
         # A new Pebble check is "up" until it has failed often enough, so only a check that has
@@ -96,7 +105,9 @@ def observe(container: ops.Container, plan: plans.Plan) -> Health:
 def read_text(container: ops.Container, path: str) -> str | None:
     """Return a text file of the container, or None when it or the container is not there."""
     try:
-        return container.pull(path).read()
+        # Bytes that are no text must not raise here: they differ from what is expected.
+        with container.pull(path, encoding=None) as file:
+            return file.read().decode(errors="replace")
     except (ops.pebble.PathError, ops.pebble.ConnectionError):
         return None
 
@@ -105,19 +116,149 @@ def _unreachable(container: ops.Container) -> Health:
     return Health((problems.waiting(f"container {container.name} is not ready"),))
 
 
-def _write(container: ops.Container, plan: plans.Plan) -> set[str]:
-    """Bring directories and files to the plan; return the paths that changed."""
+def _running(container: ops.Container) -> set[str]:
+    return {name for name, info in container.get_services().items() if info.is_running()}
+
+
+def _bring(container: ops.Container, plan: plans.Plan) -> tuple[str, ...]:
+    """Bring the container to the plan; return the services that were stopped or started."""
     for directory in plan.directories:
         _ensure_directory(container, directory)
-    changed = {file.path for file in plan.files if _ensure_file(container, file)}
+    files = [file for file in plan.files if _differs(container, file)]
+    surplus = _surplus(container, plan)
+    changed = {file.path for file in files} | set(surplus)
+    current = container.get_plan()
+    layer = _layer(plan, current)
+    defined = cast("_Layer", current.to_dict())
+    wanted = cast("_Layer", layer.to_dict())
+
+    services = _part(defined, "services")
+    restart, reload = _due(container)
+    for service in plan.services:
+        name = service.name
+        differs = services.get(name) != _part(wanted, "services").get(name)
+        if differs or not changed.isdisjoint(service.restart_on):
+            restart.add(name)
+        elif not changed.isdisjoint(service.reload_on):
+            reload.add(name)
+    _mark(container, restart, reload)
+
+    for file in files:
+        _push(container, file)
+    for path in surplus:
+        container.remove_path(path, recursive=True)
+    if any(
+        _part(defined, part).get(name) != definition
+        for part in ("services", "checks")
+        for name, definition in _part(wanted, part).items()
+    ):
+        container.add_layer(LABEL, layer, combine=True)
+    return _run(container, plan, restart, reload)
+
+
+def _part(layer: _Layer, part: str) -> Mapping[str, object]:
+    """Return the services or the checks of a layer or plan."""
+    return layer.get(part, {})
+
+
+def _run(
+    container: ops.Container, plan: plans.Plan, restart: set[str], reload: set[str]
+) -> tuple[str, ...]:
+    """Stop, start, restart and signal; cross out what has happened."""
+    running = _running(container)
+    stop = sorted(running - {service.name for service in plan.services})
+    if stop:
+        container.stop(*stop)
+    started: list[str] = []
+    for service in plan.services:
+        if service.name in restart:
+            started.append(service.name)
+        elif service.one_shot:
+            continue
+        elif service.name not in running:
+            started.append(service.name)
+        elif service.name in reload:
+            container.send_signal(service.reload_signal, service.name)
+    one_shots = {service.name for service in plan.services if service.one_shot}
+    for name in started:
+        if name in one_shots:
+            _start_one_shot(container, name)
+    served = [name for name in started if name not in one_shots]
+    if served:
+        container.restart(*served)
+    _run_checks(container, plan, fresh=bool(served))
+    _unmark(container)
+    return (*stop, *started)
+
+
+def _run_checks(container: ops.Container, plan: plans.Plan, *, fresh: bool) -> None:
+    """Have the checks of the plan running, and no other.
+
+    Args:
+        container: the workload container.
+        plan: its plan.
+        fresh: whether what they found so far is of no value, since it was another process.
+    """
+    active = {
+        name
+        for name, info in container.get_checks().items()
+        if info.status != ops.pebble.CheckStatus.INACTIVE
+    }
+    wanted = {check.name for check in plan.checks}
+    stop = active if fresh else active - wanted
+    if stop:
+        # A check that the plan disables goes on until it is stopped by name. By the client and
+        # not by the Container, which reports each stop as "monitoring disabled" to the security
+        # log: here it is the other way round.
+        container.pebble.stop_checks(sorted(stop))
+    start = wanted - (active - stop)
+    if start:
+        container.pebble.start_checks(sorted(start))
+
+
+def _start_one_shot(container: ops.Container, name: str) -> None:
+    try:
+        container.restart(name)
+    except ops.pebble.ChangeError:
+        # Pebble takes a service that ends within a second for one that could not start. For a
+        # one-shot it is no news: its result is what it leaves behind, and Pebble runs it again
+        # when it has failed.
+        logger.debug("one-shot %s ended within a second", name)
+
+
+def _due(container: ops.Container) -> tuple[set[str], set[str]]:
+    """Return what a hook that died has left to restart and to reload."""
+    restart: set[str] = set()
+    reload: set[str] = set()
+    if _stat(container, _DUE) is None:
+        return restart, reload
+    for found in container.list_files(_DUE):
+        name, _, what = found.name.rpartition(".")
+        (restart if what == "restart" else reload).add(name)
+    return restart, reload
+
+
+def _mark(container: ops.Container, restart: set[str], reload: set[str]) -> None:
+    due = {f"{name}.restart" for name in restart} | {f"{name}.reload" for name in reload}
+    for name in sorted(due):
+        container.push(f"{_DUE}/{name}", "", make_dirs=True)
+
+
+def _unmark(container: ops.Container) -> None:
+    if _stat(container, _DUE) is not None:
+        container.remove_path(_DUE, recursive=True)
+
+
+def _surplus(container: ops.Container, plan: plans.Plan) -> list[str]:
+    """Return what lies in the directories to purge and is not in the plan."""
     named = {file.path for file in plan.files} | {d.path for d in plan.directories}
-    for directory in plan.directories:
-        if directory.purge:
-            for found in container.list_files(directory.path):
-                if found.path not in named:
-                    container.remove_path(found.path, recursive=True)
-                    changed.add(found.path)
-    return changed
+    return [
+        found.path
+        for directory in plan.directories
+        if directory.purge
+        for found in container.list_files(directory.path)
+        if found.path not in named
+    ]
 
 
 def _ensure_directory(container: ops.Container, directory: plans.Directory) -> None:
@@ -143,16 +284,17 @@ def _ensure_directory(container: ops.Container, directory: plans.Directory) -> N
     )
 
 
-def _ensure_file(container: ops.Container, file: plans.File) -> bool:
+def _differs(container: ops.Container, file: plans.File) -> bool:
     found = _stat(container, file.path)
-    same = (
-        found is not None
-        and found.permissions == file.mode
-        and (found.user_id, found.group_id) == (file.user_id, file.group_id)
-        and read_text(container, file.path) == file.content
+    return (
+        found is None
+        or found.permissions != file.mode
+        or (found.user_id, found.group_id) != (file.user_id, file.group_id)
+        or read_text(container, file.path) != file.content
     )
-    if same:
-        return False
+
+
+def _push(container: ops.Container, file: plans.File) -> None:
     # Pebble writes to a temporary name and renames, so no reader sees half a file.
     container.push(
         file.path,
@@ -162,47 +304,15 @@ def _ensure_file(container: ops.Container, file: plans.File) -> bool:
         user_id=file.user_id,
         group_id=file.group_id,
     )
-    return True
 
 
 def _stat(container: ops.Container, path: str) -> ops.pebble.FileInfo | None:
     try:
         return container.list_files(path, itself=True)[0]
     except ops.pebble.APIError as error:
-        if error.code == 404:
+        if error.code == http.HTTPStatus.NOT_FOUND:
             return None
         raise
-
-
-def _run(container: ops.Container, plan: plans.Plan, changed: set[str]) -> tuple[str, ...]:
-    """Add the layer where it differs, then start, restart, signal or stop what needs it."""
-    current = container.get_plan()
-    running = {name for name, info in container.get_services().items() if info.is_running()}
-    wanted = {service.name for service in plan.services}
-    layer = _layer(plan, current)
-    before = current.to_dict()
-    after = layer.to_dict()
-    if any(
-        before.get(part, {}).get(name) != after.get(part, {}).get(name)
-        for part in ("services", "checks")
-        for name in after.get(part, {})
-    ):
-        container.add_layer(LABEL, layer, combine=True)
-
-    stop = sorted(running - wanted)
-    if stop:
-        container.stop(*stop)
-    restart: list[str] = []
-    for service in plan.services:
-        differs = before.get("services", {}).get(service.name) != after["services"][service.name]
-        stale = differs or not changed.isdisjoint(service.restart_on)
-        if stale or (service.name not in running and not service.one_shot):
-            restart.append(service.name)
-        elif not changed.isdisjoint(service.reload_on) and service.name in running:
-            container.send_signal(service.reload_signal, service.name)
-    if restart:
-        container.restart(*restart)
-    return (*stop, *restart)
 
 
 def _layer(plan: plans.Plan, current: ops.pebble.Plan) -> ops.pebble.Layer:
@@ -234,7 +344,7 @@ def _service(service: plans.Service) -> ops.pebble.ServiceDict:
         # A one-shot is started by name: as "enabled" it would run again at each start.
         "startup": "disabled" if service.one_shot else "enabled",
         "on-success": "ignore" if service.one_shot else "restart",
-        "kill-delay": f"{service.kill_delay:g}s",
+        "kill-delay": _duration(service.kill_delay),
         "user-id": service.user_id,
         "group-id": service.group_id,
     }
@@ -249,8 +359,8 @@ def _check(check: plans.Check) -> ops.pebble.CheckDict:
     found: ops.pebble.CheckDict = {
         "override": "replace",
         "startup": "enabled",
-        "period": f"{check.period:g}s",
-        "timeout": f"{check.timeout:g}s",
+        "period": _duration(check.period),
+        "timeout": _duration(check.timeout),
         "threshold": check.threshold,
     }
     if check.url:
@@ -258,6 +368,22 @@ def _check(check: plans.Check) -> ops.pebble.CheckDict:
     else:
         found["exec"] = {"command": shlex.join(check.argv)}
     return found
+
+
+def _duration(seconds: float) -> str:
+    """Write a duration as Pebble prints it in its plan, so that both compare equal.
+
+    The form is that of ``String`` of Go's ``time.Duration``: ``500ms``, ``1.5s``, ``1m0s``.
+    """
+    milliseconds = round(seconds * 1000)
+    if milliseconds < 1000:
+        return f"{milliseconds}ms"
+    minutes, rest = divmod(milliseconds, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    text = f"{rest / 1000:g}s"
+    if hours or minutes:
+        text = f"{minutes}m{text}"
+    return f"{hours}h{text}" if hours else text
 
 
 def _settle(container: ops.Container, plan: plans.Plan, seconds: float) -> None:

@@ -13,6 +13,7 @@ import json
 import os
 import socket
 import time
+from typing import cast
 
 KEY = "charm.mlflow/changed"
 """The notice's key; the part before the slash is a domain that Pebble asks for."""
@@ -61,16 +62,20 @@ def wait_until_up(check: str, *, seconds: float = 120, key: str = KEY) -> bool:
     """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        found = _request("GET", f"/v1/checks?names={check}")
-        checks = found if isinstance(found, list) else []
-        if any(
-            info.get("status") == "up" and info.get("successes") and not info.get("failures")
-            for info in checks
-        ):
+        if _is_up(check):
             notify(key)
             return True
         time.sleep(0.5)
     return False
+
+
+def _is_up(check: str) -> bool:
+    answer = _request("GET", f"/v1/checks?names={check}")
+    checks = cast("list[dict[str, object]]", answer or [])
+    return any(
+        info.get("status") == "up" and info.get("successes") and not info.get("failures")
+        for info in checks
+    )
 
 
 def _request(method: str, path: str, body: object = None) -> object:

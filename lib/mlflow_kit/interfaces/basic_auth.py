@@ -17,7 +17,7 @@ from mlflow_kit.databag import Absent, Invalid
 from mlflow_kit.interfaces import _parse
 
 _ENDPOINTS = "endpoints"
-_SECRET = "secret-user"
+_ACCOUNT = "secret-user"
 _KEYS = ("username", "password")
 
 
@@ -70,7 +70,7 @@ def secret_content(username: str, password: str) -> dict[str, str]:
 def write(endpoints: Iterable[Endpoint], secret: str) -> dict[str, str]:
     """Return what the provider's leader saves; without an account's secret, nothing."""
     if not secret:
-        return {_ENDPOINTS: "", _SECRET: ""}
+        return {_ENDPOINTS: "", _ACCOUNT: ""}
     entries = [
         {
             "application": endpoint.application,
@@ -80,16 +80,16 @@ def write(endpoints: Iterable[Endpoint], secret: str) -> dict[str, str]:
         }
         for endpoint in sorted(endpoints)
     ]
-    return {_ENDPOINTS: json.dumps(entries, sort_keys=True), _SECRET: secret}
+    return {_ENDPOINTS: json.dumps(entries, sort_keys=True), _ACCOUNT: secret}
 
 
 def read(bag: Mapping[str, str], secret: secrets.Reader) -> Absent | Invalid | Account:
     """Read the provider's application databag."""
-    if not bag.get(_SECRET):
+    if not bag.get(_ACCOUNT):
         return Absent("an account")
-    content = secret(bag[_SECRET])
+    content = secret(bag[_ACCOUNT])
     if content is None:
-        return Absent(f"a grant of {_SECRET}")
+        return Absent(f"a grant of {_ACCOUNT}")
     username, password = (content.get(key, "") for key in _KEYS)
     if not username or not password:
         return Invalid("the secret has no username and password")
@@ -110,7 +110,7 @@ def read(bag: Mapping[str, str], secret: secrets.Reader) -> Absent | Invalid | A
         endpoints=tuple(sorted(endpoints)),
         username=username,
         password=password,
-        secret=bag[_SECRET],
+        secret=bag[_ACCOUNT],
     )
 
 

@@ -13,13 +13,13 @@ Manifest = Mapping[str, object]
 """A Kubernetes object as a JSON mapping; without a namespace it goes to every user's."""
 
 _MANIFESTS = "kubernetes_manifests"
-_IS_SECRET = "is_secret"
+_ENVELOPED = "is_secret"
 _CONTENT = "manifests"
 
 
 def plaintext(manifests: Sequence[Manifest]) -> dict[str, str]:
     """Return what the leader saves for objects without secrets; all 0.x providers read it."""
-    return {_MANIFESTS: _dump(manifests) if manifests else "", _IS_SECRET: ""}
+    return {_MANIFESTS: _dump(manifests) if manifests else "", _ENVELOPED: ""}
 
 
 def secret_content(manifests: Sequence[Manifest]) -> dict[str, str]:
@@ -29,7 +29,7 @@ def secret_content(manifests: Sequence[Manifest]) -> dict[str, str]:
 
 def by_secret(uri: str) -> dict[str, str]:
     """Return what the leader saves for objects in a Juju secret; an empty URI withdraws them."""
-    return {_MANIFESTS: uri, _IS_SECRET: "true" if uri else ""}
+    return {_MANIFESTS: uri, _ENVELOPED: "true" if uri else ""}
 
 
 def _dump(manifests: Sequence[Manifest]) -> str:
