@@ -15,6 +15,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from onebox import bundlefile, charmfile, model
 
+APPLICATION_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]*[a-z][a-z0-9]*)*", re.ASCII)
+"""Names of applications (juju/names v5 ``ApplicationSnippet``)."""
+
 PUBLISH = "onebox/publish"
 """Annotation with the ports of unit 0 on 127.0.0.1: ``8080:80`` is host:pod, comma separated."""
 
@@ -54,6 +57,8 @@ def plan(
     steps: list[Step] = []
     charms: dict[str, model.Charm] = {}
     for name, spec in bundle.applications.items():
+        if not APPLICATION_NAME.fullmatch(name):
+            bundle.problem(bundle.places[name], f'invalid application name "{name}"')
         charm = _charm(bundle, name, spec, read_charm)
         if charm is None:
             continue
@@ -116,19 +121,21 @@ def _verify_application(
     options = spec.get("options") or bundlefile.Located()
     values: dict[str, typing.Any] = {}
     for key, value in options.items():
-        if value is None:
-            continue
         try:
-            values |= parse_options(charm.options, {key: value})
+            if key not in charm.options:
+                raise ValueError(f'unknown option "{key}"')
+            if value is not None:
+                values[key] = parse_option(key, charm.options[key], value)
         except ValueError as error:
             bundle.problem(options.places[key], f'application "{name}": {error}')
     for field, known in (("resources", charm.resources), ("storage", charm.storage)):
         for key in (spec.get(field) or {}).keys() - known.keys():
             text = f'application "{name}": charm "{charm.name}" has no {field.rstrip("s")} "{key}"'
             bundle.problem(spec[field].places[key], text)
-    missing = missing_images(charm, spec.get("resources") or {})
+    missing = ", ".join(key for key in charm.resources if key not in (spec.get("resources") or {}))
     if missing:
-        bundle.problem(spec.places["charm"], f'application "{name}": {missing}')
+        text = f'application "{name}": local charm missing OCI images for: {missing}'
+        bundle.problem(spec.places["charm"], text)
     if "num_units" not in spec:
         text = f'application "{name}" has no scale: Juju would deploy it with 0 units'
         bundle.problem(bundle.places[name], text)
@@ -318,68 +325,16 @@ def _over_limit(end: model.Endpoint, limit: int) -> str:
     )
 
 
-def find_relation(world: model.Model, a: str, b: str) -> model.Relation:
-    """Return the relation that two names mean.
+def parse_option(name: str, option: model.Option, value: typing.Any) -> typing.Any:
+    """Return a setting with its option's type; text is parsed (juju/charm v12 ``config.go``).
 
     Raises:
-        ValueError: there is none, or several; Juju's words (``InferActiveRelation``).
-    """
-    found = [
-        relation
-        for relation in world.relations.values()
-        if not relation.peer and _joins(relation, a, b)
-    ]
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise ValueError(f'relation matching "{a} {b}" not found')
-    keys = "; ".join(sorted(f'"{item.endpoints[0]} {item.endpoints[1]}"' for item in found))
-    raise ValueError(f'ambiguous relation: "{a} {b}" could refer to {keys}')
-
-
-def _joins(relation: model.Relation, a: str, b: str) -> bool:
-    one, other = relation.endpoints
-    return any(
-        a in {left.application, str(left)} and b in {right.application, str(right)}
-        for left, right in ((one, other), (other, one))
-    )
-
-
-def missing_images(charm: model.Charm, resources: Mapping[str, str]) -> str:
-    """Return Juju's words about images that a packed charm needs and was not given, or nothing."""
-    missing = ", ".join(name for name in charm.resources if name not in resources)
-    return f"local charm missing OCI images for: {missing}" if missing else ""
-
-
-def parse_options(
-    options: Mapping[str, model.Option], values: Mapping[str, typing.Any]
-) -> dict[str, typing.Any]:
-    """Return settings with the types of their options; text is parsed, as ``juju config`` does.
-
-    Raises:
-        ValueError: an option is unknown or a value does not fit; Juju's words.
-    """
-    found: dict[str, typing.Any] = {}
-    for name, value in values.items():
-        if name not in options:
-            raise ValueError(f'unknown option "{name}"')
-        try:
-            found[name] = parse_option(options[name], value)
-        except ValueError as error:
-            raise ValueError(f'option "{name}" {error}') from None
-    return found
-
-
-def parse_option(option: model.Option, value: typing.Any) -> typing.Any:
-    """Return one setting with its option's type (juju/charm v12 ``config.go``).
-
-    Raises:
-        ValueError: the value does not fit: ``expected int, got "many"``.
+        ValueError: the value does not fit; Juju's words.
     """
     found = _parse_text(option.type, value) if isinstance(value, str) else _convert(option, value)
     if found is None:
         shown = f'"{value}"' if isinstance(value, str) else option_text(value)
-        raise ValueError(f"expected {option.type}, got {shown}")
+        raise ValueError(f'option "{name}" expected {option.type}, got {shown}')
     return found
 
 

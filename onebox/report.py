@@ -36,7 +36,7 @@ def _status(status: model.Status, **more: str) -> View:
     return {key: value for key, value in (found | more).items() if value}
 
 
-def status(world: model.Model, now: float) -> View:
+def status(world: model.Model, now: datetime.datetime) -> View:
     """Return what ``juju status --format json`` prints.
 
     One key more, ``relations``, is what the table of ``juju status --relations`` shows and Juju
@@ -44,9 +44,9 @@ def status(world: model.Model, now: float) -> View:
 
     Args:
         world: the model.
-        now: seconds since the epoch.
+        now: with a time zone.
     """
-    clock = datetime.datetime.fromtimestamp(now, datetime.UTC)
+    clock = now.astimezone(datetime.UTC)
     life = "available" if world.life is model.Life.ALIVE else "destroying"
     found: View = {
         "model": {
@@ -316,19 +316,6 @@ def secrets(world: model.Model, owner: str | None = None) -> View:
         for item in world.secrets.values()
         if owner is None or owner in {item.owner, item.owner or world.name, f"model-{world.name}"}
     }
-
-
-def find_secret(world: model.Model, text: str) -> model.Secret:
-    """Return a secret by id, URI or the user's name for it.
-
-    Raises:
-        KeyError: there is none.
-    """
-    bare = text.removeprefix("secret:").rpartition("/")[2]
-    for item in world.secrets.values():
-        if item.id == bare or (item.name and item.name == text):
-            return item
-    raise KeyError(text)
 
 
 def show_secret(
