@@ -20,7 +20,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 PROGRAMS = Path(__file__).resolve().parent / "go"
@@ -53,18 +53,33 @@ def build(name: str, package: str | None = None) -> Path:
     Raises:
         GoProgramError: There is no such program, no Go, or the build fails.
     """
-    module = PROGRAMS / name
-    if not (module / "go.mod").is_file():
-        raise GoProgramError(f"no Go program {name!r} in {PROGRAMS}")
-    package = package or _tool(module) or "."
-    program = cache() / "go" / f"{name}-{_digest(module, package)}" / name
+    program = location(name, package)
     if program.exists():
         return program
+    module = PROGRAMS / name
+    package = package or _tool(module) or "."
     program.parent.mkdir(parents=True, exist_ok=True)
     with _locked(program.parent / ".lock"):
         if not program.exists():
             _build(module, package, program)
     return program
+
+
+def location(name: str, package: str | None = None) -> Path:
+    """Where `build` keeps a program, whether or not it is there yet.
+
+    Args:
+        name: A folder of tools/go.
+        package: As for `build`.
+
+    Raises:
+        GoProgramError: There is no such program.
+    """
+    module = PROGRAMS / name
+    if not (module / "go.mod").is_file():
+        raise GoProgramError(f"no Go program {name!r} in {PROGRAMS}")
+    package = package or _tool(module) or "."
+    return cache() / "go" / f"{name}-{_digest(module, package)}" / name
 
 
 def _build(module: Path, package: str, program: Path) -> None:
@@ -163,7 +178,7 @@ def _digest(module: Path, package: str) -> str:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path) -> Generator[None]:
     with path.open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
