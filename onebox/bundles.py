@@ -121,13 +121,14 @@ def _verify_application(
     options = spec.get("options") or bundlefile.Located()
     values: dict[str, typing.Any] = {}
     for key, value in options.items():
-        try:
-            if key not in charm.options:
-                raise ValueError(f'unknown option "{key}"')
-            if value is not None:
+        fault = "" if key in charm.options else f'unknown option "{key}"'
+        if value is not None and not fault:
+            try:
                 values[key] = parse_option(key, charm.options[key], value)
-        except ValueError as error:
-            bundle.problem(options.places[key], f'application "{name}": {error}')
+            except ValueError as error:
+                fault = str(error)
+        if fault:
+            bundle.problem(options.places[key], f'application "{name}": {fault}')
     for field, known in (("resources", charm.resources), ("storage", charm.storage)):
         for key in (spec.get(field) or {}).keys() - known.keys():
             text = f'application "{name}": charm "{charm.name}" has no {field.rstrip("s")} "{key}"'
