@@ -115,6 +115,7 @@ class Revision(msgspec.Struct):
     created: str
     expire: str | None = None
     obsolete_sent: bool = False
+    expired_sent: float = 0
 
 
 class Secret(msgspec.Struct):
@@ -173,11 +174,47 @@ class WorkloadEvent(msgspec.Struct, frozen=True):
     check: str = ""
 
 
-class Failure(msgspec.Struct):
-    """A hook that ended with an error and has to be run again."""
+class Hook(msgspec.Struct, frozen=True):
+    """One dispatch of a charm.
 
-    hook: str
-    environment: dict[str, str]
+    Attributes:
+        name: as in JUJU_HOOK_NAME; an action's name when ``operation`` is set.
+        departing: for relation-departed, the unit that leaves.
+        operation: id of the action's `Operation`.
+        token: what the hook is about to tell (a databag version, a hash of the configuration, a
+            secret's revision), so that news that comes while it runs is told again.
+    """
+
+    name: str
+    token: str = ""
+    relation: int | None = None
+    endpoint: str = ""
+    remote_application: str = ""
+    remote_unit: str = ""
+    departing: str = ""
+    workload: WorkloadEvent | None = None
+    secret: str = ""
+    secret_label: str = ""
+    secret_revision: int = 0
+    storage: str = ""
+    operation: int | None = None
+
+    @property
+    def kind(self) -> str:
+        """The name without its endpoint, container or storage: ``relation-changed``, ..."""
+        prefix = self.endpoint or (self.workload.container if self.workload else "")
+        prefix = prefix or self.storage.split("/", maxsplit=1)[0]
+        return self.name.removeprefix(f"{prefix}-") if prefix else self.name
+
+
+class Failure(msgspec.Struct):
+    """A hook that ended with an error and is run again before anything but actions.
+
+    Attributes:
+        retry_at: seconds since the epoch.
+    """
+
+    hook: Hook
     attempts: int = 1
     retry_at: float = 0
 
@@ -204,29 +241,33 @@ class Unit(msgspec.Struct):
 
     Attributes:
         life: dying once its removal was asked for.
-        charm: digest of the charm that its pod runs.
-        installed, started, leader_elected, stopped: which of these hooks have succeeded.
-        upgrade: upgrade-charm is due, as after each new pod.
+        pod: `changes.pod_hash` of what its pod was made from; empty before it has one.
+        noticed: by container, the time of the last Pebble notice that was taken.
+        installed, started, leader_elected, stopped, removed: which hooks have succeeded.
+        upgrade: upgrade-charm is due, as after each new pod of a unit that was installed.
+        replace: its pod is to be replaced (refresh, new image) once its stop hook has run.
         config: hash of what the last config-changed was for; empty before the first.
-        start: the start hook is due.
         boots: by container, Pebble's boot id of the last pebble-ready.
         workload: reported by Pebble and not yet handled, oldest first.
         actions: ids waiting to be run, oldest first.
         storage: ids whose storage-attached has succeeded.
         update_status: when update-status is due, seconds since the epoch.
+        state: what the charm keeps with state-set.
     """
 
     name: str
     life: Life = Life.ALIVE
     address: str = ""
-    charm: str = ""
+    pod: str = ""
+    noticed: dict[str, str] = msgspec.field(default_factory=dict)
     installed: bool = False
     started: bool = False
     leader_elected: bool = False
     stopped: bool = False
+    removed: bool = False
     upgrade: bool = False
+    replace: bool = False
     config: str = ""
-    start: bool = False
     boots: dict[str, str] = msgspec.field(default_factory=dict)
     workload: list[WorkloadEvent] = msgspec.field(default_factory=list)
     actions: list[int] = msgspec.field(default_factory=list)
@@ -235,6 +276,7 @@ class Unit(msgspec.Struct):
     update_status: float = 0
     failure: Failure | None = None
     ports: list[str] = msgspec.field(default_factory=list)
+    state: dict[str, str] = msgspec.field(default_factory=dict)
     status: Status = msgspec.field(default_factory=lambda: Status("waiting", "installing agent"))
     agent: Status = msgspec.field(default_factory=lambda: Status("allocating"))
 
