@@ -29,7 +29,7 @@ import tempfile
 import time
 import typing
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 
 import stage
@@ -360,7 +360,7 @@ def _megabytes(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path) -> Generator[None]:
     """Hold a lock file, so that two runs in one checkout do not mix their staged folders."""
     with path.open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)

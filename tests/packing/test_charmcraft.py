@@ -82,10 +82,8 @@ def test_rejects_a_broken_project(change: dict):
 
 
 def test_packer_rejects_unknown_key():
-    with pytest.raises(
-        pack.PackError, match=re.escape("unknown key in charmcraft.yaml: requries")
-    ):
-        pack.metadata({"name": "x", "requries": {}})
+    with pytest.raises(pack.PackError, match=re.escape("unknown key in charmcraft.yaml: wants")):
+        pack.metadata({"name": "x", "wants": {}})
 
 
 @pytest.mark.parametrize("project_yaml", [{}, {"base": "ubuntu@24.04"}, {"base": "ubuntu"}])
