@@ -20,6 +20,8 @@ from mlflow_kit.databag import Absent, Invalid
 from mlflow_kit.interfaces import _parse, sdi
 
 _VERSION = "v2"
+_VERSIONS = ("v2", "v1")
+"""What the provider understands, best first; v1 knows no namespace."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,9 +46,10 @@ class Requirer:
         port: its TCP port.
         scheme: ``http`` or ``https``: how to talk to it.
         strip_prefix: whether it expects paths without the prefix that it was given.
-        hosts: names or addresses of its units, sorted; empty with the SDI wire, which sends
-            none.
-        sdi: whether it spoke the SDI wire only, which takes no address as answer.
+        hosts: addresses of its units, and names of those that sent no address, sorted; empty
+            with the SDI wire, which sends none.
+        sdi: the version of the SDI wire, which takes no address as answer, if it spoke only
+            that; else empty.
     """
 
     application: str
@@ -55,7 +58,7 @@ class Requirer:
     scheme: str = "http"
     strip_prefix: bool = False
     hosts: tuple[str, ...] = ()
-    sdi: bool = False
+    sdi: str = ""
 
 
 def request(*, application: str, model: str, port: int, prefix: str) -> dict[str, str]:
@@ -111,34 +114,37 @@ def read(bag: Mapping[str, str]) -> Absent | Invalid | Ingress:
 
 
 def read_requirer(
-    app: Mapping[str, str], units: Sequence[Mapping[str, str]]
+    app: Mapping[str, str], units: Sequence[Mapping[str, str]], *, model: str
 ) -> Absent | Invalid | Requirer:
     """Read what a requirer asks for.
 
     Args:
         app: the requirer's application databag.
         units: the databags of its units.
+        model: the provider's own model, which is where an SDI v1 requirer is.
     """
     if app.get("name") or app.get("model") or app.get("port"):
         return _read_per_app(app, units)
     if sdi.speaks(app):
-        return _read_sdi(app)
+        return _read_sdi(app, model)
     return Absent("a request")
 
 
 def answer(requirer: Requirer, url: str) -> dict[str, str]:
     """Return what the provider's leader saves for a requirer; an empty URL withdraws it."""
     if requirer.sdi:
-        return sdi.versions(_VERSION)
+        return sdi.versions(requirer.sdi)
     return {"ingress": json.dumps({"url": url}) if url else ""}
 
 
 def greeting(app: Mapping[str, str]) -> dict[str, str]:
     """Return what the provider saves before a requirer's data is there.
 
-    An SDI requirer sends its route only to a provider that has said its versions.
+    An SDI requirer sends its route only to a provider that has said its versions. Exactly one
+    is said, the one that the answer is given in: SDI writes several in random order.
     """
-    return sdi.versions(_VERSION) if sdi.speaks(app) and not app.get("name") else {}
+    version = sdi.common(app, _VERSIONS)
+    return sdi.versions(version) if version and not app.get("name") else {}
 
 
 def _read_per_app(
@@ -179,7 +185,9 @@ def _read_per_app(
 def _unit_hosts(units: Sequence[Mapping[str, str]]) -> tuple[str, ...] | Invalid:
     hosts: set[str] = set()
     for bag in units:
-        value = _parse.json_value(bag, "host")
+        # The address first: nginx resolves a name only once, and a new address of a pod comes
+        # with a relation-changed event.
+        value = _parse.json_value(bag, "ip") or _parse.json_value(bag, "host")
         if value is None:
             # The unit has joined and not written yet.
             continue
@@ -192,14 +200,16 @@ def _unit_hosts(units: Sequence[Mapping[str, str]]) -> tuple[str, ...] | Invalid
     return tuple(sorted(hosts))
 
 
-def _read_sdi(app: Mapping[str, str]) -> Absent | Invalid | Requirer:
-    data = sdi.read(app, _VERSION)
+def _read_sdi(app: Mapping[str, str], model: str) -> Absent | Invalid | Requirer:
+    version = sdi.common(app, _VERSIONS)
+    data = sdi.read(app, version or _VERSION)
     if isinstance(data, (Absent, Invalid)):
         return data
     service = _label(data.get("service"), "service")
     if isinstance(service, Invalid):
         return service
-    namespace = _label(data.get("namespace"), "namespace")
+    given = data.get("namespace")
+    namespace = _label(model if given is None and version == "v1" else given, "namespace")
     if isinstance(namespace, Invalid):
         return namespace
     port = _parse.port(data.get("port"))
@@ -217,7 +227,7 @@ def _read_sdi(app: Mapping[str, str]) -> Absent | Invalid | Requirer:
         model=namespace,
         port=port,
         strip_prefix=rewrite == "/",
-        sdi=True,
+        sdi=version,
     )
 
 

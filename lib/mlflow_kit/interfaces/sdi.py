@@ -7,7 +7,7 @@ silent requirer keeps the provider from answering anybody, so `versions` is alwa
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import yaml
 
@@ -31,6 +31,17 @@ def message(version: str, data: Mapping[str, object]) -> dict[str, str]:
 def speaks(bag: Mapping[str, str]) -> bool:
     """Whether the other side has said that it speaks SDI."""
     return bool(bag.get(_VERSIONS))
+
+
+def common(bag: Mapping[str, str], versions: Sequence[str]) -> str:
+    """Return the first of these versions that the other side speaks; empty when there is none."""
+    try:
+        spoken: object = yaml.safe_load(bag.get(_VERSIONS, ""))
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return ""
+    if not isinstance(spoken, list):
+        return ""
+    return next((version for version in versions if version in spoken), "")
 
 
 def read(bag: Mapping[str, str], version: str) -> Absent | Invalid | Mapping[str, object]:
