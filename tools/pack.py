@@ -77,9 +77,6 @@ OTHER_KEYS = frozenset(
     }
 )
 
-# What the staged folder holds for the packers and not for the charm.
-_FOR_PACKERS = frozenset({"charmcraft.yaml", "pyproject.toml", "uv.lock"})
-
 # The oldest Python that a charm runs on. Requirements are resolved for it, because it needs the
 # backports that newer ones do without.
 OLDEST_PYTHON = "3.10"
@@ -198,7 +195,7 @@ def entries(staged: Path, venv: Path) -> dict[str, Entry]:
             found[f"{key}.yaml"] = Entry(_dump(project[key]))
     for path in _walk(staged):
         name = str(path.relative_to(staged))
-        if name not in _FOR_PACKERS:
+        if name not in stage.FOR_PACKERS:
             found[name] = Entry(path.read_bytes(), bool(path.stat().st_mode & stat.S_IXUSR))
     for path in _walk(venv):
         found[str(Path("venv") / path.relative_to(venv))] = Entry(path.read_bytes())

@@ -3,7 +3,8 @@
 A charm lives in charms/<charm> (ours) or onebox/charms/<charm> (the small backing charms) and
 imports `mlflow_kit` from lib/. Juju knows only self-contained charms, so this program copies both
 into one folder. `tools/pack.py` makes the .charm from there, and so does a real
-`charmcraft pack` on an Ubuntu machine.
+`charmcraft pack` on an Ubuntu machine, for which the staged charmcraft.yaml also names the files
+that no plugin of charmcraft takes by itself.
 
     python tools/stage.py [charm ...]
 """
@@ -13,14 +14,19 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
 
 # Where charms live, in the order in which they are packed.
 CHARM_FOLDERS = (ROOT / "charms", ROOT / "onebox" / "charms")
+
+# What the packers read and a packed charm does not hold.
+FOR_PACKERS = frozenset({"charmcraft.yaml", "pyproject.toml", "uv.lock"})
 
 # What a charm's folder holds for its developers only.
 _NOT_STAGED = frozenset({"tests", "__pycache__"})
@@ -106,7 +112,21 @@ def stage(charm: Path, build: Path = BUILD) -> Path:
         target = into / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(path, target)
+    project = into / "charmcraft.yaml"
+    project.write_text(_with_files_part(project.read_text(), files))
     return into
+
+
+def _with_files_part(charmcraft_yaml: str, names: Iterable[str]) -> str:
+    """Name everything that is staged in charmcraft.yaml.
+
+    charmcraft's uv plugin takes `src`, `lib` and the packages; anything else is packed only if
+    another part primes it.
+    """
+    project = yaml.safe_load(charmcraft_yaml)
+    tops = {Path(name).parts[0] for name in names} - FOR_PACKERS - {"lib", "src"}
+    project["parts"]["files"] = {"plugin": "dump", "source": ".", "prime": sorted(tops)}
+    return yaml.safe_dump(project, sort_keys=False)
 
 
 def _files(folder: Path, excluded: frozenset[str]) -> Iterator[Path]:

@@ -50,20 +50,20 @@ def test_manifest_is_one_of_charmcraft(charm: Path):
     assert model.bases[0].architectures == ["amd64", "arm64"]
 
 
-def test_parts_pack_everything_that_we_pack(charm: Path):
+def test_staged_project_packs_everything_that_we_pack(charm: Path, tmp_path: Path):
     """A real charmcraft packs only what a part primes; the uv plugin takes src and lib."""
-    # GIVEN the files of the staged charm that no packer makes itself
-    tops = {Path(name).parts[0] for name in stage.sources(charm)}
-    tops -= {"charmcraft.yaml", "pyproject.toml", "uv.lock"}
-    # WHEN the parts are read
-    primed = set()
-    for part in _read(charm)["parts"].values():
-        if part["plugin"] == "uv":
-            primed |= {"src", "lib"}
-        elif part["plugin"] == "dump":
-            primed |= {Path(entry).parts[0] for entry in part["prime"]}
-    # THEN each of them is primed by some part
-    assert tops - primed == set()
+    # GIVEN a staged charm, which charmcraft accepts as well
+    staged = stage.stage(charm, tmp_path)
+    model = project.PlatformCharm.unmarshal(_read(staged))
+    # WHEN its parts are read
+    primed = {"src", "lib"}
+    for part in model.parts.values():
+        if part["plugin"] == "dump":
+            primed |= set(part["prime"])
+    # THEN each of its files is primed by some part
+    tops = {path.name for path in staged.iterdir()}
+    assert tops - {"charmcraft.yaml", "pyproject.toml", "uv.lock"} - primed == set()
+    assert [part["plugin"] for part in model.parts.values()].count("uv") == 1
 
 
 @pytest.mark.parametrize(
