@@ -140,6 +140,16 @@ class Api:
         """Return Juju's status."""
         return report.status(request.world, _now())
 
+    def settle(self, request: Request) -> typing.Any:
+        """Return once no unit has a hook to run; refuse after ``timeout`` seconds."""
+        deadline = time.monotonic() + float(request.params.get("timeout", 60))
+        with self._engine.lock:
+            while busy := self._engine.busy(request.world):
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise changes.UserError(f"still at work: {', '.join(busy)}")
+                self._engine.lock.wait(timeout=min(left, 1))
+
     def show_model(self, request: Request) -> typing.Any:
         """Return what ``juju show-model`` shows."""
         return report.show_model(request.world)
@@ -407,6 +417,7 @@ _MODEL: dict[str, Callable[[Api, Request], typing.Any]] = {
     "revoke_secret": Api.revoke_secret,
     "run": Api.run,
     "scale": Api.scale,
+    "settle": Api.settle,
     "secrets": Api.secrets,
     "show_model": Api.show_model,
     "show_secret": Api.show_secret,
@@ -423,5 +434,5 @@ _READING = frozenset(
 )
 """Requests that change nothing, so nothing is saved or looked at again."""
 
-_UNLOCKED = frozenset(["destroy_model", "enter", "exec", "fault"])
+_UNLOCKED = frozenset(["destroy_model", "enter", "exec", "fault", "settle"])
 """Requests that wait for something: they take the lock themselves where they need it."""

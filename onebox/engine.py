@@ -578,6 +578,21 @@ class Engine:
             # An action that says it failed has still run to its end: what it wrote counts.
             context.commit()
 
+    def busy(self, world: model.Model) -> list[str]:
+        """Return the units that have something to do now; the lock must be held."""
+        now = time.time()
+        return [
+            unit.name
+            for unit in world.units()
+            if (world.name, unit.name) in self._running
+            or not unit.address
+            or unit.replace
+            or unit.life is model.Life.DYING
+            or unit.agent.current == "executing"
+            or set(unit.boots) != set(world.applications[unit.application].charm.containers)
+            or events.next_hook(world, unit, now) is not None
+        ]
+
     def kill_hook(self, model_name: str, unit_name: str) -> bool:
         """Kill the hook that a unit is running; return whether there was one."""
         process = self._running.get((model_name, unit_name))

@@ -62,7 +62,7 @@ def next_hook(
             return hook
         return unit.failure.hook if now >= unit.failure.retry_at else None
     fixed = next(_fixed(world, unit), None)
-    if fixed is not None:
+    if fixed is not None or unit.stopped:
         return fixed
     open_hooks = list(_open(world, unit, now))
     return choose(open_hooks) if open_hooks else None

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-JUJU_VERSION = "3.6.12"
+JUJU_VERSION = "3.6.25"
 """What charms read in JUJU_VERSION: the release whose behaviour is copied, see docs."""
 
 
