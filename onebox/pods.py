@@ -198,7 +198,7 @@ class Podman:
         Raises:
             PodmanError: the wanted subnet is in use on this machine.
         """
-        if podman("network", "ls", "--quiet", "--filter", f"name=^{self._prefix}$").strip():
+        if self.has_network():
             return
         wanted = ["--subnet", self._subnet] if self._subnet else []
         try:
@@ -210,6 +210,50 @@ class Podman:
                     "choose another one, or none to have a free one picked"
                 ) from error
             raise
+
+    def has_network(self) -> bool:
+        """Return whether the network is there."""
+        listed = podman("network", "ls", "--quiet", "--filter", f"name=^{self._prefix}$")
+        return bool(listed.strip())
+
+    def run_client(
+        self,
+        image: str,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        mounts: Iterable[tuple[str, str]] = (),
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program to its end in a container that sees this machine's network as a user does.
+
+        Args:
+            image: the image, which is there.
+            argv: the program and its arguments.
+            env: its variables, besides those of the image; they may be secret.
+            mounts: pairs of host directory and path in the container, read-only.
+
+        Returns:
+            The exit code and the output.
+
+        Raises:
+            PodmanError: a container that was left behind cannot be removed.
+        """
+        name = f"{self._prefix}.client"
+        _remove("rm", name)
+        # Podman takes the values from its own environment: arguments can be read by every user.
+        return subprocess.run(
+            [
+                *("podman", "run", "--rm", "--name", name, "--network", "host"),
+                *("--pull", "never", "--log-driver", "none"),
+                *(f"--env={key}" for key in env),
+                *(f"--volume={host}:{inside}:ro" for host, inside in mounts),
+                *(image, *argv),
+            ],
+            env={**environment(), **env},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
     def ensure(self, pod: Pod) -> None:
         """Make or start what is missing of a pod; leave alone what runs.
@@ -372,8 +416,9 @@ class Podman:
         for name in names:
             self._stop(name, self._containers(name), 10)
         self._remove([self._pod_name(name) for name in names])
+        _remove("rm", f"{self._prefix}.client")
         podman("network", "rm", "--force", self._prefix, check=False)
-        if podman("network", "ls", "--quiet", "--filter", f"name=^{self._prefix}$").strip():
+        if self.has_network():
             raise PodmanError(f"network {self._prefix} cannot be removed: it is still in use")
         for directory in (self._run, self._logs):
             shutil.rmtree(directory, ignore_errors=True)
