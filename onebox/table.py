@@ -69,19 +69,7 @@ def status(
     sections = [columns(model, colour=colour)]
     applications = dict(sorted(view["applications"].items()))
     if applications:
-        titles = [
-            "App",
-            "Version",
-            "Status",
-            "Scale",
-            "Charm",
-            "Channel",
-            "Rev",
-            "Address",
-            "Exposed",
-            "Message",
-        ]
-        rows = [titles, *(_application(name, item) for name, item in applications.items())]
+        rows = [_APPLICATION, *(_application(name, item) for name, item in applications.items())]
         sections.append(columns(rows, right=(3, 6), colour=colour))
     units = list(_units(applications))
     if units:
@@ -96,6 +84,10 @@ def status(
     return "\n".join(sections)
 
 
+_APPLICATION = (
+    *("App", "Version", "Status", "Scale", "Charm"),
+    *("Channel", "Rev", "Address", "Exposed", "Message"),
+)
 _RELATION = ("provider", "requirer", "interface", "type", "message")
 
 
@@ -129,7 +121,9 @@ def _units(applications: Mapping[str, typing.Any]) -> Iterator[list[Cell]]:
         for name in sorted(units, key=lambda unit: int(unit.rpartition("/")[2])):
             unit = units[name]
             agent, workload = unit["juju-status"], unit["workload-status"]
-            doing = re.fullmatch(r"running (?:action )?(\S+?)(?: hook)?", agent.get("message", ""))
+            doing = re.fullmatch(
+                r"running (?:action )?(\S+)(?: hook| action)?", agent.get("message", "")
+            )
             yield [
                 f"{name}*" if unit.get("leader") else name,
                 coloured(workload.get("current", "")),

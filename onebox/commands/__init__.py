@@ -1,0 +1,1 @@
+"""The commands of ``juju``, a module per thing they are about."""
