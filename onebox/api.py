@@ -82,11 +82,11 @@ class Api:
 
     # Models.
 
-    def version(self, params: Params) -> typing.Any:
+    def version(self, _params: Params) -> typing.Any:
         """Return the version of Juju that is copied."""
         return model.JUJU_VERSION
 
-    def models(self, params: Params) -> typing.Any:
+    def models(self, _params: Params) -> typing.Any:
         """Return all models."""
         return report.models(self._world)
 
@@ -430,7 +430,16 @@ _MODEL: dict[str, Callable[[Api, Request], typing.Any]] = {
 }
 
 _READING = frozenset(
-    "config_get operation secrets show_model show_secret show_unit status storage".split()
+    [
+        "config_get",
+        "operation",
+        "secrets",
+        "show_model",
+        "show_secret",
+        "show_unit",
+        "status",
+        "storage",
+    ]
 )
 """Requests that change nothing, so nothing is saved or looked at again."""
 

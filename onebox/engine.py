@@ -186,7 +186,7 @@ class Engine:
         world = self.world.models[model_name]
         if world.seed is None:
             return events.first
-        rng = random.Random(f"{world.seed}/{unit_name}")  # noqa: S311
+        rng = random.Random(f"{world.seed}/{unit_name}")
         return rng.choice
 
     def _rest(self, seconds: float) -> None:
@@ -696,8 +696,11 @@ def hook_environment(
         "CLOUD_API_VERSION": "",
         "JUJU_API_ADDRESSES": "",
     }
-    if hook is None:
-        return found
+    return found if hook is None else {**found, **_hook_variables(world, hook)}
+
+
+def _hook_variables(world: model.Model, hook: model.Hook) -> dict[str, str]:
+    found: dict[str, str] = {}
     if hook.relation is not None:
         found["JUJU_RELATION"] = hook.endpoint
         found["JUJU_RELATION_ID"] = f"{hook.endpoint}:{hook.relation}"
@@ -705,7 +708,7 @@ def hook_environment(
         found["JUJU_REMOTE_UNIT"] = hook.remote_unit
         if hook.departing:
             found["JUJU_DEPARTING_UNIT"] = hook.departing
-    if hook.workload is not None:
+    elif hook.workload is not None:
         found["JUJU_WORKLOAD_NAME"] = hook.workload.container
         if hook.workload.notice_id:
             found["JUJU_NOTICE_ID"] = hook.workload.notice_id
@@ -713,16 +716,16 @@ def hook_environment(
             found["JUJU_NOTICE_KEY"] = hook.workload.notice_key
         if hook.workload.check:
             found["JUJU_PEBBLE_CHECK_NAME"] = hook.workload.check
-    if hook.secret:
+    elif hook.secret:
         found["JUJU_SECRET_ID"] = f"secret:{hook.secret}"
         found["JUJU_SECRET_LABEL"] = hook.secret_label
         if hook.secret_revision:
             found["JUJU_SECRET_REVISION"] = str(hook.secret_revision)
-    if hook.storage:
+    elif hook.storage:
         found["JUJU_STORAGE_ID"] = hook.storage
         found["JUJU_STORAGE_LOCATION"] = f"/var/lib/juju/storage/{hook.storage}"
         found["JUJU_STORAGE_KIND"] = "filesystem"
-    if hook.operation is not None:
+    elif hook.operation is not None:
         found["JUJU_ACTION_NAME"] = hook.name
         found["JUJU_ACTION_UUID"] = world.operations[hook.operation].uuid
         found["JUJU_ACTION_TAG"] = f"action-{hook.operation}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import typing
 from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
@@ -85,22 +86,26 @@ def _fixed(world: model.Model, unit: model.Unit) -> Iterator[model.Hook]:
         yield model.Hook("upgrade-charm")
         return
     if not dying:
-        for relation in world.relations_of(application.name):
-            view = unit.relations.get(relation.id)
-            if relation.life is model.Life.ALIVE and (view is None or not view.created):
-                endpoint = relation.local(application.name)
-                yield model.Hook(
-                    f"{endpoint.name}-relation-created",
-                    relation=relation.id,
-                    endpoint=endpoint.name,
-                    remote_application=relation.remote(application.name).application,
-                )
-    if application.leader == unit.name and not unit.leader_elected and not dying:
-        yield model.Hook("leader-elected")
-    if not unit.config and not dying:
-        yield model.Hook("config-changed", config_hash(application, unit))
-    elif not unit.started and not dying:
-        yield model.Hook("start")
+        yield from _created(world, unit)
+        if application.leader == unit.name and not unit.leader_elected:
+            yield model.Hook("leader-elected")
+        if not unit.config:
+            yield model.Hook("config-changed", config_hash(application, unit))
+        elif not unit.started:
+            yield model.Hook("start")
+
+
+def _created(world: model.Model, unit: model.Unit) -> Iterator[model.Hook]:
+    for relation in world.relations_of(unit.application):
+        view = unit.relations.get(relation.id)
+        if relation.life is model.Life.ALIVE and (view is None or not view.created):
+            endpoint = relation.local(unit.application)
+            yield model.Hook(
+                f"{endpoint.name}-relation-created",
+                relation=relation.id,
+                endpoint=endpoint.name,
+                remote_application=relation.remote(unit.application).application,
+            )
 
 
 def _open(world: model.Model, unit: model.Unit, now: float) -> Iterator[model.Hook]:
@@ -173,50 +178,69 @@ def _relation(
             departing=departing,
         )
 
-    unit_dying = unit.life is model.Life.DYING
-    if relation.life is model.Life.DYING or unit_dying:
-        for member in sorted(view.members):
-            yield hook("relation-departed", member, unit.name if unit_dying else member)
-            return
+    if relation.life is model.Life.DYING or unit.life is model.Life.DYING:
+        yield from _leave(unit, view, hook)
+    else:
+        yield from _follow(world, unit, relation, view, hook)
+
+
+class _MakeHook(typing.Protocol):
+    def __call__(
+        self, kind: str, remote_unit: str = "", departing: str = "", *, token: str = ""
+    ) -> model.Hook: ...
+
+
+def _leave(unit: model.Unit, view: model.RelationView, hook: _MakeHook) -> Iterator[model.Hook]:
+    """A relation that ends for the unit: first its members depart, then it breaks."""
+    for member in sorted(view.members)[:1]:
+        departing = unit.name if unit.life is model.Life.DYING else member
+        yield hook("relation-departed", member, departing)
+    if not view.members:
         yield hook("relation-broken")
-        return
+
+
+def _follow(
+    world: model.Model,
+    unit: model.Unit,
+    relation: model.Relation,
+    view: model.RelationView,
+    hook: _MakeHook,
+) -> Iterator[model.Hook]:
+    """A relation that lives: the first thing that the unit has not been told of it."""
+    remote = relation.remote(unit.application).application
     members = [
         name
         for name in relation.scope
-        if name != unit.name and name.split("/", maxsplit=1)[0] == remote.application
+        if name != unit.name and name.split("/", maxsplit=1)[0] == remote
     ]
-    for member, version in sorted(view.members.items()):
-        if version < 0:
-            yield hook("relation-changed", member, token=str(relation.bag(member).version))
-            return
-    for member in sorted(view.members):
-        if member not in members:
-            yield hook("relation-departed", member, member)
-            return
-    own_writes = relation.peer and world.is_leader(unit.name)
-    latest = relation.bag(remote.application).version
-    if latest > view.application and not own_writes:
+    versions = {name: relation.bag(name).version for name in (*members, *view.members)}
+    for member in sorted(name for name, version in view.members.items() if version < 0):
+        yield hook("relation-changed", member, token=str(versions[member]))
+        return
+    for member in sorted(view.members.keys() - set(members)):
+        yield hook("relation-departed", member, member)
+        return
+    latest = relation.bag(remote).version
+    # The leader wrote its own peer data itself.
+    if latest > view.application and not (relation.peer and world.is_leader(unit.name)):
         yield hook("relation-changed", token=str(latest))
         return
-    for member in members:
-        if member not in view.members:
-            yield hook("relation-joined", member)
-            return
-    for member in members:
-        latest = relation.bag(member).version
-        if latest > view.members[member]:
-            yield hook("relation-changed", member, token=str(latest))
-            return
+    for member in [name for name in members if name not in view.members]:
+        yield hook("relation-joined", member)
+        return
+    for member in [name for name in members if versions[name] > view.members[name]]:
+        yield hook("relation-changed", member, token=str(versions[member]))
+        return
 
 
 def _secrets(world: model.Model, unit: model.Unit, now: float) -> Iterator[model.Hook]:
-    for secret in world.secrets.values():
-        if _owns(world, unit, secret):
-            for number, revision in sorted(secret.revisions.items()):
-                if _due(revision.expire, now) and now - revision.expired_sent > EXPIRED_AGAIN:
-                    yield _secret_hook("secret-expired", secret, secret.label, number)
-            if secret.rotate in ROTATION and _due(secret.rotate_next, now):
-                yield _secret_hook("secret-rotate", secret, secret.label)
+    owned = [secret for secret in world.secrets.values() if _owns(world, unit, secret)]
+    for secret in owned:
+        for number, revision in sorted(secret.revisions.items()):
+            if _due(revision.expire, now) and now - revision.expired_sent > EXPIRED_AGAIN:
+                yield _secret_hook("secret-expired", secret, secret.label, number)
+        if secret.rotate in ROTATION and _due(secret.rotate_next, now):
+            yield _secret_hook("secret-rotate", secret, secret.label)
     for secret in world.secrets.values():
         consumer = secret.consumers.get(unit.name)
         if (
@@ -228,12 +252,11 @@ def _secrets(world: model.Model, unit: model.Unit, now: float) -> Iterator[model
         ):
             hook = _secret_hook("secret-changed", secret, consumer.label)
             yield msgspec.structs.replace(hook, token=str(secret.latest))
-    for secret in world.secrets.values():
-        if _owns(world, unit, secret):
-            tracked = {consumer.tracked for consumer in secret.consumers.values()}
-            for number, revision in sorted(secret.revisions.items()):
-                if number < secret.latest and number not in tracked and not revision.obsolete_sent:
-                    yield _secret_hook("secret-remove", secret, secret.label, number)
+    for secret in owned:
+        tracked = {consumer.tracked for consumer in secret.consumers.values()}
+        for number, revision in sorted(secret.revisions.items()):
+            if number < secret.latest and number not in tracked and not revision.obsolete_sent:
+                yield _secret_hook("secret-remove", secret, secret.label, number)
 
 
 def _secret_hook(name: str, secret: model.Secret, label: str, revision: int = 0) -> model.Hook:

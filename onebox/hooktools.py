@@ -76,6 +76,18 @@ def parse(args: Sequence[str], options: str = "", flags: str = "") -> Arguments:
     return Arguments(found, frozenset(on), tuple(rest))
 
 
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """What a charm gave a tool."""
+
+    args: tuple[str, ...]
+    stdin: str
+
+    def parse(self, options: str = "", flags: str = "") -> Arguments:
+        """Split the arguments, see `parse`."""
+        return parse(self.args, options, flags)
+
+
 class Context:
     """One run of one hook.
 
@@ -125,7 +137,7 @@ class Context:
         method = _TOOLS.get(tool)
         if method is None:
             raise ToolError(f"ERROR onebox has no hook tool {tool}")
-        return method(self, args, stdin)
+        return method(self, Call(tuple(args), stdin))
 
     # What the hook wrote becomes part of the model.
 
@@ -159,33 +171,33 @@ class Context:
 
     # Reading.
 
-    def _config_get(self, args: Sequence[str], stdin: str) -> str:
-        found = parse(args, "format", "a all")
+    def _config_get(self, call: Call) -> str:
+        found = call.parse("format", "a all")
         settings = self.application.settings()
         if found.rest:
             return _show(settings.get(found.rest[0]), found)
         return _show(settings, found)
 
-    def _is_leader(self, args: Sequence[str], stdin: str) -> str:
-        return _show(self.leader, parse(args, "format"))
+    def _is_leader(self, call: Call) -> str:
+        return _show(self.leader, call.parse("format"))
 
-    def _relation_ids(self, args: Sequence[str], stdin: str) -> str:
-        found = parse(args, "format")
+    def _relation_ids(self, call: Call) -> str:
+        found = call.parse("format")
         name = found.rest[0] if found.rest else self._hook_relation()[1]
         if name not in self.application.charm.endpoints:
             # Juju answers an empty list for an endpoint that the charm does not have.
             return _show([], found)
         return _show([f"{name}:{relation.id}" for relation in self._relations(name)], found)
 
-    def _relation_list(self, args: Sequence[str], stdin: str) -> str:
-        found = parse(args, "format r relation", "app")
+    def _relation_list(self, call: Call) -> str:
+        found = call.parse("format r relation", "app")
         relation = self._relation(found)
         if "app" in found.flags:
             return _show(relation.remote(self.application.name).application, found)
         return _show(self._members(relation), found)
 
-    def _relation_get(self, args: Sequence[str], stdin: str) -> str:
-        found = parse(args, "format r relation", "app")
+    def _relation_get(self, call: Call) -> str:
+        found = call.parse("format r relation", "app")
         relation = self._relation(found)
         key = found.rest[0] if found.rest else "-"
         owner = found.rest[1] if len(found.rest) > 1 else None
@@ -216,13 +228,13 @@ class Context:
             )
         return dict(bag.data) if bag else {}
 
-    def _relation_model_get(self, args: Sequence[str], stdin: str) -> str:
-        found = parse(args, "format r relation")
+    def _relation_model_get(self, call: Call) -> str:
+        found = call.parse("format r relation")
         self._relation(found)
         return _show({"uuid": self.world.uuid}, found)
 
-    def _network_get(self, args: Sequence[str], stdin: str) -> str:
-        found = parse(args, "format r relation", "bind-address ingress-address egress-subnets")
+    def _network_get(self, call: Call) -> str:
+        found = call.parse("format r relation", "bind-address ingress-address egress-subnets")
         binding = found.rest[0] if found.rest else ""
         if binding != "juju-info" and binding not in self.application.charm.endpoints:
             raise ToolError(f'ERROR no network config found for binding "{binding}"')
@@ -242,15 +254,15 @@ class Context:
             found,
         )
 
-    def _resource_get(self, args: Sequence[str], stdin: str) -> str:
-        found = parse(args)
+    def _resource_get(self, call: Call) -> str:
+        found = call.parse()
         name = found.rest[0] if found.rest else ""
         if name not in self.application.charm.resources:
             raise ToolError(f'ERROR could not download resource: resource "{name}" not found')
         return self._resource(name)
 
-    def _goal_state(self, args: Sequence[str], stdin: str) -> str:
-        found = parse(args, "format")
+    def _goal_state(self, call: Call) -> str:
+        found = call.parse("format")
 
         def units(application: model.Application) -> dict[str, dict[str, str]]:
             return {
@@ -273,8 +285,8 @@ class Context:
             entry.update(units(remote))
         return _show({"units": units(self.application), "relations": relations}, found)
 
-    def _storage_list(self, args: Sequence[str], stdin: str) -> str:
-        found = parse(args, "format")
+    def _storage_list(self, call: Call) -> str:
+        found = call.parse("format")
         wanted = found.rest[0] if found.rest else None
         return _show(
             [
@@ -285,8 +297,8 @@ class Context:
             found,
         )
 
-    def _storage_get(self, args: Sequence[str], stdin: str) -> str:
-        found = parse(args, "format s")
+    def _storage_get(self, call: Call) -> str:
+        found = call.parse("format s")
         identifier = found.options.get("s") or (self.hook.storage if self.hook else "")
         for storage in self._storages():
             if storage.id == identifier:
@@ -304,12 +316,12 @@ class Context:
 
     # Relation data.
 
-    def _relation_set(self, args: Sequence[str], stdin: str) -> str:
-        found = parse(args, "format r relation file", "app")
+    def _relation_set(self, call: Call) -> str:
+        found = call.parse("format r relation file", "app")
         relation = self._relation(found)
         values: dict[str, str] = {}
         if "file" in found.options:
-            values.update(_string_map(stdin))
+            values.update(_string_map(call.stdin))
         values.update(_pairs(found.rest))
         owner = self.application.name if "app" in found.flags else self.unit.name
         if "app" in found.flags and not self.leader:
@@ -370,8 +382,8 @@ class Context:
 
     # Secrets.
 
-    def _secret_add(self, args: Sequence[str], stdin: str) -> str:
-        found = parse(args, "label description expire rotate owner file")
+    def _secret_add(self, call: Call) -> str:
+        found = call.parse("label description expire rotate owner file")
         owner = found.options.get("owner", "application")
         if owner == "application" and not self.leader:
             raise ToolError("ERROR this unit is not the leader")
@@ -390,8 +402,8 @@ class Context:
         self._secrets[secret.id] = secret
         return f"secret:{secret.id}"
 
-    def _secret_set(self, args: Sequence[str], stdin: str) -> str:
-        found = parse(args, "label description expire rotate owner file")
+    def _secret_set(self, call: Call) -> str:
+        found = call.parse("label description expire rotate owner file")
         secret = self._managed(found.rest[0] if found.rest else "")
         content = _content(found.rest[1:])
         if "label" in found.options and found.options["label"] != secret.label:
@@ -461,14 +473,13 @@ class Context:
             raise ToolError("ERROR permission denied")
         if secret.owner not in {self.application.name, self.unit.name}:
             raise ToolError("ERROR permission denied")
-        if secret.id not in self._secrets:
-            self._secrets[secret.id] = copy.deepcopy(secret)
-        pending = self._secrets[secret.id]
-        assert pending is not None
+        pending = self._secrets.get(secret.id)
+        if pending is None:
+            pending = self._secrets[secret.id] = copy.deepcopy(secret)
         return pending
 
-    def _secret_get(self, args: Sequence[str], stdin: str) -> str:
-        found = parse(args, "format label", "peek refresh")
+    def _secret_get(self, call: Call) -> str:
+        found = call.parse("format label", "peek refresh")
         text, label = (found.rest[0] if found.rest else ""), found.options.get("label", "")
         secret = self._find(text, "" if text else label)
         if not self.world.may_read(secret, self.unit.name):
@@ -503,8 +514,8 @@ class Context:
             consumer.notified = max(consumer.notified, secret.latest)
         return consumer.tracked
 
-    def _secret_info_get(self, args: Sequence[str], stdin: str) -> str:
-        found = parse(args, "format label")
+    def _secret_info_get(self, call: Call) -> str:
+        found = call.parse("format label")
         secret = self._find(found.rest[0] if found.rest else "", found.options.get("label", ""))
         if secret.owner == self.application.name and not self.leader:
             raise ToolError("ERROR permission denied")
@@ -525,13 +536,13 @@ class Context:
             info["rotates"] = secret.rotate_next
         return _show({secret.id: info}, found)
 
-    def _secret_ids(self, args: Sequence[str], stdin: str) -> str:
+    def _secret_ids(self, call: Call) -> str:
         own = {self.unit.name, *([self.application.name] if self.leader else [])}
         identifiers = [secret.id for secret in self._visible() if secret.owner in own]
-        return _show(identifiers, parse(args, "format"))
+        return _show(identifiers, call.parse("format"))
 
-    def _secret_grant(self, args: Sequence[str], stdin: str) -> str:
-        found = parse(args, "r relation unit")
+    def _secret_grant(self, call: Call) -> str:
+        found = call.parse("r relation unit")
         secret = self._managed(found.rest[0] if found.rest else "")
         relation = self._relation(found)
         target = found.options.get("unit") or relation.remote(self.application.name).application
@@ -540,8 +551,8 @@ class Context:
             secret.grants.append(grant)
         return ""
 
-    def _secret_revoke(self, args: Sequence[str], stdin: str) -> str:
-        found = parse(args, "r relation app unit")
+    def _secret_revoke(self, call: Call) -> str:
+        found = call.parse("r relation app unit")
         secret = self._managed(found.rest[0] if found.rest else "")
         target = found.options.get("unit") or found.options.get("app")
         number: int | None = None
@@ -557,8 +568,8 @@ class Context:
         ]
         return ""
 
-    def _secret_remove(self, args: Sequence[str], stdin: str) -> str:
-        found = parse(args, "revision")
+    def _secret_remove(self, call: Call) -> str:
+        found = call.parse("revision")
         secret = self._managed(found.rest[0] if found.rest else "")
         number = int(found.options.get("revision") or 0)
         if number:
@@ -569,8 +580,8 @@ class Context:
 
     # At once, not rolled back.
 
-    def _status_get(self, args: Sequence[str], stdin: str) -> str:
-        found = parse(args, "format application", "include-data")
+    def _status_get(self, call: Call) -> str:
+        found = call.parse("format application", "include-data")
         if found.options.get("application", "").lower() == "true":
             if not self.leader:
                 raise ToolError("ERROR finding application status: this unit is not the leader")
@@ -580,45 +591,45 @@ class Context:
         data = _status(self.unit.status)
         return _show(data if "include-data" in found.flags else data["status"], found)
 
-    def _status_set(self, args: Sequence[str], stdin: str) -> str:
-        found = parse(args, "application")
-        if not found.rest or found.rest[0] not in {"active", "blocked", "maintenance", "waiting"}:
-            raise ToolError(f"ERROR invalid status {' '.join(found.rest[:1])!r}", 2)
+    def _status_set(self, call: Call) -> str:
+        found = call.parse("application")
+        current, message = (*found.rest, "", "")[:2]
+        if current not in {"active", "blocked", "maintenance", "waiting"}:
+            raise ToolError(f'ERROR invalid status "{current}"', 2)
         status = self.unit.status
         if found.options.get("application", "").lower() == "true":
             if not self.leader:
                 raise ToolError("ERROR setting application status: this unit is not the leader")
             status = self.application.status
-        message = found.rest[1] if len(found.rest) > 1 else ""
-        if (status.current, status.message) != (found.rest[0], message):
-            status.current, status.message, status.since = found.rest[0], message, self._now()
+        if (status.current, status.message) != (current, message):
+            status.current, status.message, status.since = current, message, self._now()
         return ""
 
-    def _juju_log(self, args: Sequence[str], stdin: str) -> str:
-        found = parse(args, "log-level l format", "debug")
+    def _juju_log(self, call: Call) -> str:
+        found = call.parse("log-level l format", "debug")
         level = found.options.get("log-level") or found.options.get("l") or "INFO"
         self._log(level.upper(), " ".join(found.rest))
         return ""
 
-    def _application_version_set(self, args: Sequence[str], stdin: str) -> str:
-        found = parse(args)
+    def _application_version_set(self, call: Call) -> str:
+        found = call.parse()
         self.application.version = found.rest[0] if found.rest else ""
         return ""
 
     # Ports and charm state.
 
-    def _open_port(self, args: Sequence[str], stdin: str) -> str:
+    def _open_port(self, call: Call) -> str:
         ports = self._current_ports()
-        ports.extend(port for port in _ports(args) if port not in ports)
+        ports.extend(port for port in _ports(call) if port not in ports)
         return ""
 
-    def _close_port(self, args: Sequence[str], stdin: str) -> str:
-        closing = _ports(args)
+    def _close_port(self, call: Call) -> str:
+        closing = _ports(call)
         self._ports = [port for port in self._current_ports() if port not in closing]
         return ""
 
-    def _opened_ports(self, args: Sequence[str], stdin: str) -> str:
-        found = parse(args, "format", "endpoints")
+    def _opened_ports(self, call: Call) -> str:
+        found = call.parse("format", "endpoints")
         return _show(sorted(self._current_ports()), found)
 
     def _current_ports(self) -> list[str]:
@@ -626,23 +637,23 @@ class Context:
             self._ports = list(self.unit.ports)
         return self._ports
 
-    def _state_get(self, args: Sequence[str], stdin: str) -> str:
-        found = parse(args, "format")
+    def _state_get(self, call: Call) -> str:
+        found = call.parse("format")
         state = self.unit.state if self._state is None else self._state
         return _show(state.get(found.rest[0]) if found.rest else state, found)
 
-    def _state_set(self, args: Sequence[str], stdin: str) -> str:
-        found = parse(args, "file")
+    def _state_set(self, call: Call) -> str:
+        found = call.parse("file")
         state = dict(self.unit.state) if self._state is None else self._state
         if "file" in found.options:
-            state.update(_string_map(stdin))
+            state.update(_string_map(call.stdin))
         state.update(_pairs(found.rest))
         self._state = state
         return ""
 
-    def _state_delete(self, args: Sequence[str], stdin: str) -> str:
+    def _state_delete(self, call: Call) -> str:
         state = dict(self.unit.state) if self._state is None else self._state
-        for key in parse(args).rest:
+        for key in call.parse().rest:
             state.pop(key, None)
         self._state = state
         return ""
@@ -654,16 +665,16 @@ class Context:
             raise ToolError("ERROR not running an action")
         return self.world.operations[self.hook.operation]
 
-    def _action_get(self, args: Sequence[str], stdin: str) -> str:
-        found = parse(args, "format")
+    def _action_get(self, call: Call) -> str:
+        found = call.parse("format")
         value: typing.Any = self._operation().params
         for part in found.rest[0].split(".") if found.rest else []:
             value = value.get(part) if isinstance(value, dict) else None
         return _show(value, found)
 
-    def _action_set(self, args: Sequence[str], stdin: str) -> str:
+    def _action_set(self, call: Call) -> str:
         self._operation()
-        for key, value in _pairs(parse(args).rest).items():
+        for key, value in _pairs(call.parse().rest).items():
             *parents, last = key.split(".")
             target = self.results
             for part in parents:
@@ -671,9 +682,9 @@ class Context:
             target[last] = value
         return ""
 
-    def _action_fail(self, args: Sequence[str], stdin: str) -> str:
+    def _action_fail(self, call: Call) -> str:
         self._operation()
-        found = parse(args)
+        found = call.parse()
         self.failure = (
             found.rest[0]
             if found.rest
@@ -681,11 +692,11 @@ class Context:
         )
         return ""
 
-    def _action_log(self, args: Sequence[str], stdin: str) -> str:
-        self._operation().log.append((self._now(), " ".join(parse(args).rest)))
+    def _action_log(self, call: Call) -> str:
+        self._operation().log.append((self._now(), " ".join(call.parse().rest)))
         return ""
 
-    def _refuse(self, args: Sequence[str], stdin: str) -> str:
+    def _refuse(self, _call: Call) -> str:
         raise ToolError(f"ERROR {self.calls[-1]} is not supported on a Kubernetes model")
 
     def _now(self) -> str:
@@ -762,8 +773,8 @@ def _content(items: Sequence[str]) -> dict[str, str]:
     return content
 
 
-def _ports(args: Sequence[str]) -> list[str]:
-    found = parse(args, "endpoints format")
+def _ports(call: Call) -> list[str]:
+    found = call.parse("endpoints format")
     ports: list[str] = []
     for item in found.rest:
         if item == "icmp":
@@ -777,7 +788,7 @@ def _ports(args: Sequence[str]) -> list[str]:
     return ports
 
 
-_TOOLS: dict[str, Callable[[Context, Sequence[str], str], str]] = {
+_TOOLS: dict[str, Callable[[Context, Call], str]] = {
     "action-fail": Context._action_fail,
     "action-get": Context._action_get,
     "action-log": Context._action_log,

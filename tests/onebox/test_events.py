@@ -254,9 +254,9 @@ def test_what_changes_while_a_hook_runs_is_told_again(machine: Machine) -> None:
     assert machine.settle() == ["a/0 config-changed"]
 
 
-def secret(owner: str, **more: object) -> model.Secret:
+def secret(owner: str, *grants: model.Grant) -> model.Secret:
     revisions = {1: model.Revision({"key": "one"}, "")}
-    return model.Secret("s" * 20, owner, revisions=revisions, **more)  # pyright: ignore
+    return model.Secret("s" * 20, owner, revisions=revisions, grants=list(grants))
 
 
 class TestSecrets:
@@ -266,7 +266,7 @@ class TestSecrets:
         machine.deploy("b")
         relation = changes.integrate(machine.world, "a:giver", "b:taker")
         machine.settle()
-        made = secret("a", grants=[model.Grant("b", relation.id)])
+        made = secret("a", model.Grant("b", relation.id))
         machine.world.secrets[made.id] = made
         made.consumers["b/0"] = model.Consumer("label", tracked=1, notified=1)
         return machine, made
