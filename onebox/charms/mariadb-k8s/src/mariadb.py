@@ -80,7 +80,7 @@ class Found:
     version: str
     databases: Mapping[str, str]
     accounts: Mapping[str, str] = dataclasses.field(repr=False)
-    grants: frozenset[tuple[str, ...]]
+    grants: frozenset[tuple[str, str]]
 
 
 def check_database(name: str) -> None:
@@ -176,10 +176,10 @@ SELECT JSON_OBJECT(
     SELECT JSON_OBJECTAGG(schema_name, schema_comment)
     FROM information_schema.schemata),
   'accounts', (
-    SELECT COALESCE(JSON_OBJECTAGG(user, JSON_VALUE(priv, '$.authentication_string')), '{}')
+    SELECT JSON_OBJECTAGG(user, JSON_VALUE(priv, '$.authentication_string'))
     FROM mysql.global_priv WHERE host = '%'),
   'grants', (
-    SELECT COALESCE(JSON_ARRAYAGG(JSON_ARRAY(db, user)), '[]')
+    SELECT JSON_ARRAYAGG(JSON_ARRAY(db, user))
     FROM mysql.db WHERE host = '%'));
 """
 
@@ -187,11 +187,14 @@ SELECT JSON_OBJECT(
 def found(answer: str) -> Found:
     """Turn the answer to `FIND` into a value."""
     content = json.loads(answer)
+    # The server aggregates no rows to null.
+    accounts: dict[str, str] = content["accounts"] or {}
+    grants: list[tuple[str, str]] = content["grants"] or []
     return Found(
         version=content["version"],
         databases=content["databases"],
-        accounts=content["accounts"],
-        grants=frozenset(map(tuple, content["grants"])),
+        accounts=accounts,
+        grants=frozenset((database, account) for database, account in grants),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 
 import ops
@@ -114,10 +115,11 @@ class MinioCharm(ops.CharmBase):
 
     def _set_version(self) -> None:
         output, _ = self._container.exec(["minio", "--version"], timeout=20).wait_output()
-        # "minio version RELEASE.2026-02-12T20-18-48Z (commit-id=...)", or DEVELOPMENT.
-        words = output.split()
-        if words[:2] == ["minio", "version"]:
-            self.unit.set_workload_version(words[2])
+        # The first line is "minio version RELEASE.2026-02-12T20-18-48Z (commit-id=...)"; a program
+        # built from a Go module does not know its release.
+        release = re.match(r"minio version (RELEASE\.\S+)", output)
+        if release:
+            self.unit.set_workload_version(release[1])
 
 
 if __name__ == "__main__":

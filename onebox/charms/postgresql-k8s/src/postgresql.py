@@ -299,14 +299,14 @@ def _drop_account(account: Account) -> list[Change]:
 
 def _create_database(held: Found, database: str) -> list[Change]:
     name = identifier(database)
-    result: list[Change] = []
+    statements: list[str] = []
     if database not in held.roles:
-        result.append(_change(f"CREATE ROLE {name} NOLOGIN;"))
+        statements.append(f"CREATE ROLE {name} NOLOGIN;")
     if database not in held.databases:
-        result.append(_change(f"CREATE DATABASE {name} OWNER {name};"))
+        statements.append(f"CREATE DATABASE {name} OWNER {name};")
     if held.databases.get(database, True):
-        result.append(_change(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC;"))
-    return result
+        statements.append(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC;")
+    return [_change(*statements)] if statements else []
 
 
 def _create_account(account: Account) -> Change:
