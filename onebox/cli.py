@@ -136,10 +136,16 @@ def run(program: str, words: Sequence[str]) -> None:
         found.run(options)
 
 
-def _up(words: list[str]) -> None:
+def _up(_words: list[str]) -> None:
     from onebox import up
 
-    up.main(words)
+    sys.exit(up.up())
+
+
+def _down(_words: list[str]) -> None:
+    from onebox import down
+
+    sys.exit(down.down())
 
 
 def _ask(words: list[str]) -> None:
@@ -149,7 +155,7 @@ def _ask(words: list[str]) -> None:
         print(answer)
 
 
-ONEBOX = {"up": _up, "down": _up, "fault": _ask, "stop": _ask}
+ONEBOX = {"up": _up, "down": _down, "fault": _ask, "stop": _ask}
 """Commands of ``onebox`` itself; it has those of ``juju`` as well."""
 
 

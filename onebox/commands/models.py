@@ -59,12 +59,10 @@ def models(options: base.Options) -> None:
 )
 def add_model(options: base.Options) -> None:
     """Add a model."""
-    before = _current() if options.no_switch else None
-    params = {"name": options.name, "config": base.pairs(options.config)}
-    base.call(options, "add_model", **params, **({"seed": options.seed} if options.seed else {}))
-    wanted = before if options.no_switch else options.name
-    if wanted:
-        base.call(options, "switch", name=wanted)
+    params = {"config": base.pairs(options.config), "switch": not options.no_switch}
+    if options.seed is not None:
+        params["seed"] = options.seed
+    base.call(options, "add_model", name=options.name, **params)
     base.say(f"Added '{options.name}' model on onebox/localhost")
 
 
@@ -91,13 +89,8 @@ def destroy_model(options: base.Options) -> None:
         sys.stdout.flush()
         if sys.stdin.readline().strip() != options.name:
             raise base.CommandError("aborted")
-    base.call(
-        options,
-        "destroy_model",
-        name=options.name,
-        destroy_storage=options.destroy_storage,
-        force=options.force,
-    )
+    params = {"destroy_storage": options.destroy_storage, "force": options.force}
+    client.call("destroy_model", params, model=options.name)
 
 
 @base.command("switch", arguments=[base.arg("name", type=base.model_name, nargs="?")])

@@ -95,7 +95,7 @@ def _wait(
 ) -> dict[str, typing.Any]:
     deadline, pause = time.monotonic() + seconds, POLL[0]
     while True:
-        found = base.call(options, "operation", id=int(task))
+        found = base.call(options, "operation", operation=task)
         if found["status"] not in {"pending", "running"}:
             return found
         if time.monotonic() > deadline:
@@ -148,7 +148,7 @@ def _plain(title: str, item: dict[str, typing.Any]) -> None:
 @base.command("show-task", arguments=[base.arg("id", type=int), base.formats("yaml", "json")])
 def show_task(options: base.Options) -> None:
     """Print what came of an action."""
-    base.write(base.call(options, "operation", id=options.id), options.format)
+    base.write(base.call(options, "operation", operation=options.id), options.format)
 
 
 @base.command(
