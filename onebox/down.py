@@ -1,0 +1,89 @@
+"""``make down``: remove what `up` has made on this machine, but for what checkouts share.
+
+What to remove is found by the names that only this onebox gives, and not by what its state says,
+which may be gone; so it also works after a crash, and twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import select
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+
+from onebox import console, engine, home, images, pods
+
+
+def down() -> int:
+    """Remove the stack of this checkout, say what was removed, and return the exit code."""
+    return console.guarded("down", _down)
+
+
+def _down(where: home.Home) -> None:
+    removed: list[str] = []
+    for pid in _daemon_processes(where):
+        _kill(pid)
+        removed.append(f"the daemon (process {pid})")
+    # Nobody starts new ones from here on.
+    engine.kill_stale_hooks(where)
+    if shutil.which("podman"):
+        podman = pods.Podman(where.prefix, None, where.path)
+        removed += [f"pod {name}" for name in podman.pods()]
+        if podman.has_network():
+            removed.append(f"network {where.prefix}")
+        podman.destroy()
+    for mount in _mounts(where):
+        subprocess.run(["umount", "--lazy", mount], check=True)
+        removed.append(f"mount {mount}")
+    if any(path.name != "up.lock" for path in where.path.iterdir()):
+        removed.append(f"the state in {where.path}")
+    shutil.rmtree(where.path)
+    for line in removed or ["nothing was there"]:
+        console.say(f"removed {line}" if removed else line)
+    console.say(
+        f"kept what other checkouts share: {pods.cache()} and the images {images.REPOSITORY}/* "
+        "in Podman's storage"
+    )
+
+
+def _daemon_processes(where: home.Home) -> Iterator[int]:
+    """Yield the process that holds the daemon's lock, whether or not it still answers."""
+    try:
+        lock = (where.path / "daemon.lock").stat()
+    except FileNotFoundError:
+        return
+    # "1: FLOCK  ADVISORY  WRITE 4711 fe:00:393229 0 EOF", see proc(5).
+    for line in pathlib.Path("/proc/locks").read_text().splitlines():
+        fields = line.split()
+        if "FLOCK" in fields and fields[5].rpartition(":")[2] == str(lock.st_ino):
+            pid = int(fields[4])
+            with contextlib.suppress(FileNotFoundError):
+                if b"onebox.daemon" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes():
+                    yield pid
+
+
+def _kill(pid: int) -> None:
+    """Kill the daemon and wait until it is gone; what it has not written is removed anyway."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    with os.fdopen(descriptor, "rb") as watched, contextlib.suppress(ProcessLookupError):
+        # With the Podman commands that it is running, which would go on making pods; what
+        # Podman leaves in the background has process groups of its own.
+        os.killpg(os.getpgid(pid), signal.SIGKILL)
+        # A pidfd is readable once the process has ended.
+        select.select([watched], [], [], 10)
+
+
+def _mounts(where: home.Home) -> list[str]:
+    """Return mounts inside the directories of this onebox, the innermost first."""
+    roots = (f"{where.path}/", f"/run/{where.prefix}/")
+    lines = pathlib.Path("/proc/self/mounts").read_text().splitlines()
+    return sorted(
+        (line.split()[1] for line in lines if line.split()[1].startswith(roots)), reverse=True
+    )
