@@ -97,6 +97,7 @@ class MariadbCharm(ops.CharmBase):
             self.on.upgrade_charm,
             self.on.leader_elected,
             self.on.update_status,
+            self.on["database"].storage_attached,
             pebble.pebble_ready,
             pebble.pebble_check_failed,
             pebble.pebble_check_recovered,

@@ -35,6 +35,7 @@ class MinioCharm(ops.CharmBase):
             self.on.upgrade_charm,
             self.on.leader_elected,
             self.on.update_status,
+            self.on["minio-data"].storage_attached,
             pebble.pebble_ready,
             pebble.pebble_check_failed,
             pebble.pebble_check_recovered,

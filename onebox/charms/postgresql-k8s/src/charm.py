@@ -63,6 +63,7 @@ class PostgresqlCharm(ops.CharmBase):
             self.on.upgrade_charm,
             self.on.leader_elected,
             self.on.update_status,
+            self.on["pgdata"].storage_attached,
             pebble.pebble_ready,
             pebble.pebble_check_failed,
             pebble.pebble_check_recovered,
@@ -166,14 +167,13 @@ class PostgresqlCharm(ops.CharmBase):
         host = uris.unit_host(self.unit.name, self.model.name)
         endpoint = f"{host}:{postgresql.PORT}"
         account = client.account
-        password = uris.quote(client.password)
         return database_provider.Answer(
             database=account.database,
             username=account.name,
             password=client.password,
             endpoints=endpoint,
             version=version,
-            uris=f"postgresql://{account.name}:{password}@{endpoint}/{uris.quote(account.database)}",
+            uris=postgresql.uri(account, client.password, endpoint),
             tls="False",
         )
 
