@@ -186,7 +186,7 @@ class Podman:
         home: pathlib.Path,
         pebble: pathlib.Path | None = None,
     ) -> None:
-        self._prefix = prefix
+        self.prefix = prefix
         self._subnet = subnet
         self._logs = home / "logs"
         self._run = _RUN / prefix
@@ -202,7 +202,7 @@ class Podman:
             return
         wanted = ["--subnet", self._subnet] if self._subnet else []
         try:
-            podman("network", "create", "--label", f"onebox={self._prefix}", *wanted, self._prefix)
+            podman("network", "create", "--label", f"onebox={self.prefix}", *wanted, self.prefix)
         except PodmanError as error:
             if self._subnet and "already" in str(error):
                 raise PodmanError(
@@ -213,7 +213,7 @@ class Podman:
 
     def has_network(self) -> bool:
         """Return whether the network is there."""
-        listed = podman("network", "ls", "--quiet", "--filter", f"name=^{self._prefix}$")
+        listed = podman("network", "ls", "--quiet", "--filter", f"name=^{self.prefix}$")
         return bool(listed.strip())
 
     def run_client(
@@ -237,7 +237,7 @@ class Podman:
         Raises:
             PodmanError: a container that was left behind cannot be removed.
         """
-        name = f"{self._prefix}.client"
+        name = f"{self.prefix}.client"
         _remove("rm", name)
         # Podman takes the values from its own environment: arguments can be read by every user.
         return subprocess.run(
@@ -400,9 +400,9 @@ class Podman:
     def pods(self) -> list[str]:
         """Return the names of all pods, running or not, sorted."""
         listed = podman(
-            "pod", "ps", "--filter", f"label=onebox={self._prefix}", "--format", "{{.Name}}"
+            "pod", "ps", "--filter", f"label=onebox={self.prefix}", "--format", "{{.Name}}"
         )
-        return sorted(name.removeprefix(f"{self._prefix}.") for name in listed.split())
+        return sorted(name.removeprefix(f"{self.prefix}.") for name in listed.split())
 
     def destroy(self) -> None:
         """Remove every pod, the network and all files; safe to repeat, and after a power cut.
@@ -416,10 +416,10 @@ class Podman:
         for name in names:
             self._stop(name, self._containers(name), 10)
         self._remove([self._pod_name(name) for name in names])
-        _remove("rm", f"{self._prefix}.client")
-        podman("network", "rm", "--force", self._prefix, check=False)
+        _remove("rm", f"{self.prefix}.client")
+        podman("network", "rm", "--force", self.prefix, check=False)
         if self.has_network():
-            raise PodmanError(f"network {self._prefix} cannot be removed: it is still in use")
+            raise PodmanError(f"network {self.prefix} cannot be removed: it is still in use")
         for directory in (self._run, self._logs):
             shutil.rmtree(directory, ignore_errors=True)
 
@@ -437,11 +437,11 @@ class Podman:
         (directory / "pids").mkdir()
         (directory / "hosts").write_text(_hosts(pod, None))
         (directory / "spec.json").write_text(json.dumps(dataclasses.asdict(pod)))
-        network = ",".join([self._prefix, *(f"alias={alias}" for alias in pod.aliases)])
+        network = ",".join([self.prefix, *(f"alias={alias}" for alias in pod.aliases)])
         try:
             podman(
                 *("pod", "create", "--name", self._pod_name(pod.name)),
-                *("--label", f"onebox={self._prefix}", "--hostname", pod.hostname),
+                *("--label", f"onebox={self.prefix}", "--hostname", pod.hostname),
                 *("--network", network.replace(",", ":", 1), "--no-hosts"),
                 *("--infra-name", f"{self._pod_name(pod.name)}.sandbox"),
                 *("--infra-image", pod.charm_image, "--infra-command", "sleep infinity"),
@@ -471,7 +471,7 @@ class Podman:
             return [
                 *("--pod", self._pod_name(pod.name)),
                 *("--name", f"{self._pod_name(pod.name)}.{container}"),
-                *("--label", f"onebox={self._prefix}"),
+                *("--label", f"onebox={self.prefix}"),
                 *("--user", "0:0", "--entrypoint", json.dumps(_PEBBLE)),
                 *("--pidfile", str(directory / "pids" / container)),
                 *("--log-driver", "k8s-file", "--log-opt", f"path={log}"),
@@ -517,7 +517,7 @@ class Podman:
         return found
 
     def _pod_name(self, name: str) -> str:
-        return f"{self._prefix}.{name}"
+        return f"{self.prefix}.{name}"
 
     def _volume(self, name: str, container: str) -> pathlib.Path:
         """Return the host directory of a container's /charm/container (or /charm/containers)."""
@@ -585,7 +585,7 @@ class Podman:
         """Remove pods, by their names in Podman, of which nothing needs to stop in order."""
         if not pod_names:
             return
-        directories = [self._run / name.removeprefix(f"{self._prefix}.") for name in pod_names]
+        directories = [self._run / name.removeprefix(f"{self.prefix}.") for name in pod_names]
         _remove("pod", "rm", *pod_names)
         for directory in directories:
             try:
