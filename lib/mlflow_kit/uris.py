@@ -149,23 +149,15 @@ def allowed_hosts(hosts: Iterable[str]) -> tuple[str, ...]:
     return tuple(patterns)
 
 
-def sqlalchemy(
-    driver: str, *, user: str = "", database: str = "", query: Mapping[str, str] | None = None
-) -> str:
-    """Return a SQLAlchemy URL without host and password, which go into ``query`` or files.
+def sqlalchemy(driver: str, query: Mapping[str, str]) -> str:
+    """Return a SQLAlchemy URL whose driver finds everything in parameters and files.
+
+    SQLAlchemy percent-decodes user, password and parameters but not host and database
+    (``sqlalchemy.engine.url``), so only parameters take every character.
 
     Args:
         driver: dialect and driver, for example ``postgresql+psycopg2``; without the driver
             SQLAlchemy 2.1 takes another one than 2.0 did.
-        user: database user, any characters.
-        database: database name, any characters.
-        query: parameters for the driver.
+        query: parameters for the driver. No password: the URL is no secret.
     """
-    login = f"{quote(user)}@" if user else ""
-    parameters = urllib.parse.urlencode(query or {}, quote_via=urllib.parse.quote, safe="")
-    return f"{driver}://{login}/{quote(database)}" + (f"?{parameters}" if parameters else "")
-
-
-def quote(text: str) -> str:
-    """Percent-encode everything that is not an unreserved character of RFC 3986."""
-    return urllib.parse.quote(text, safe="")
+    return f"{driver}://?{urllib.parse.urlencode(query, quote_via=urllib.parse.quote, safe='')}"

@@ -13,7 +13,7 @@ import io
 import logging
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias, cast
 
 import ops
@@ -29,6 +29,9 @@ _DUE = "/run/charm/due"
 """Directory of empty files ``<service>.restart`` and ``<service>.reload``."""
 
 
+_EXEC_TIMEOUT = 20.0
+"""Seconds; what is run here answers within one."""
+
 _Layer: TypeAlias = Mapping[str, Mapping[str, object]]
 
 
@@ -40,10 +43,13 @@ class Health:
         problems: reasons not to be active, empty when every service runs and every check has
             run and is up.
         restarted: names of the services that this call started, restarted or stopped.
+        starting: whether every service runs and no check is down yet, but not every one has
+            succeeded: an address that was published stays good for this moment.
     """
 
     problems: tuple[problems.Problem, ...] = ()
     restarted: tuple[str, ...] = ()
+    starting: bool = False
 
     @property
     def ok(self) -> bool:
@@ -90,16 +96,19 @@ def observe(container: ops.Container, plan: plans.Plan) -> Health:
         checks = container.get_checks()
     except ops.pebble.ConnectionError:
         return _unreachable(container)
-    found = [problems.waiting(f"{name} is not running") for name in wanted if name not in running]
+    down = [problems.waiting(f"{name} is not running") for name in wanted if name not in running]
+    waiting: list[problems.Problem] = []
     for check in plan.checks:
         info = checks.get(check.name)
         # A new Pebble check is "up" until it has failed often enough, so only a check that has
         # run and has not failed since proves anything.
         if info is None or not info.has_run:
-            found.append(problems.waiting(f"{check.name} is starting"))
-        elif info.status != ops.pebble.CheckStatus.UP or info.failures:
-            found.append(problems.waiting(f"{check.name} does not answer its health check"))
-    return Health(tuple(found))
+            waiting.append(problems.waiting(f"{check.name} is starting"))
+        elif info.status != ops.pebble.CheckStatus.UP:
+            down.append(problems.waiting(f"{check.name} does not answer its health check"))
+        elif info.failures:
+            waiting.append(problems.waiting(f"{check.name} does not answer its health check"))
+    return Health((*down, *waiting), starting=bool(waiting) and not down)
 
 
 def read_text(container: ops.Container, path: str) -> str | None:
@@ -109,6 +118,61 @@ def read_text(container: ops.Container, path: str) -> str | None:
         with container.pull(path, encoding=None) as file:
             return file.read().decode(errors="replace")
     except (ops.pebble.PathError, ops.pebble.ConnectionError):
+        return None
+
+
+def accepts(
+    container: ops.Container,
+    file: plans.File,
+    argv: Sequence[str],
+    *,
+    directories: Sequence[plans.Directory] = (),
+) -> bool:
+    """Ask a program of the container whether a file is good, before it replaces another.
+
+    Args:
+        container: the workload container.
+        file: the file to try, under a path that nothing else reads; it is removed afterwards.
+        argv: the program and its arguments, run as the owner of the file; exit code 0 says yes.
+        directories: made first, since the program may look for them.
+
+    Raises:
+        ops.pebble.APIError: the program is not in the image; the hook fails.
+        ops.pebble.ConnectionError: the container is not ready.
+    """
+    for directory in directories:
+        _ensure_directory(container, directory)
+    _push(container, file)
+    process = container.exec(
+        list(argv),
+        user_id=file.user_id,
+        group_id=file.group_id,
+        timeout=_EXEC_TIMEOUT,
+        encoding=None,
+        combine_stderr=True,
+    )
+    try:
+        process.wait_output()
+    except (ops.pebble.ExecError, ops.pebble.ChangeError, ops.pebble.TimeoutError):
+        # What the program says may quote the file.
+        return False
+    finally:
+        container.remove_path(file.path, recursive=True)
+    return True
+
+
+def output(container: ops.Container, argv: Sequence[str]) -> str | None:
+    """Return what a program prints, or None when the container is not there or it fails."""
+    try:
+        process = container.exec(list(argv), timeout=_EXEC_TIMEOUT, combine_stderr=True)
+        return process.wait_output()[0]
+    except (
+        ops.pebble.APIError,
+        ops.pebble.ChangeError,
+        ops.pebble.ConnectionError,
+        ops.pebble.ExecError,
+        ops.pebble.TimeoutError,
+    ):
         return None
 
 
@@ -167,8 +231,10 @@ def _run(
     """Stop, start, restart and signal; cross out what has happened."""
     running = _running(container)
     stop = sorted(running - {service.name for service in plan.services})
+    # What stops now may still have the kill delay of an older plan; ops' 30 s are for itself.
+    patience = 30 + max((service.kill_delay for service in plan.services), default=30)
     if stop:
-        container.stop(*stop)
+        container.pebble.stop_services(stop, timeout=patience)
     started: list[str] = []
     for service in plan.services:
         if service.name in restart:
@@ -185,7 +251,7 @@ def _run(
             _start_one_shot(container, name)
     served = [name for name in started if name not in one_shots]
     if served:
-        container.restart(*served)
+        container.pebble.restart_services(served, timeout=patience)
     _run_checks(container, plan, fresh=bool(served))
     _unmark(container)
     return (*stop, *started)

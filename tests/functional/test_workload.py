@@ -484,7 +484,7 @@ class DiedError(Exception):
     """The hook was killed."""
 
 
-@pytest.mark.parametrize("at", ["push", "add_layer", "restart", "send_signal"])
+@pytest.mark.parametrize("at", ["push", "add_layer", "restart_services", "send_signal"])
 def test_a_hook_that_dies_half_way_is_made_good_by_the_next(
     pebble: Pebble, daemon: Daemon, monkeypatch: pytest.MonkeyPatch, at: str
 ):
@@ -525,7 +525,7 @@ def test_a_hook_that_dies_half_way_is_made_good_by_the_next(
 
             patch.setattr(ops.Container, "push", die_at_the_third)
         else:
-            patch.setattr(ops.Container, at, die)
+            patch.setattr(ops.pebble.Client, at, die)
         with pytest.raises(DiedError):
             workload.apply(pebble.container, changed)
 
