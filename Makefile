@@ -13,13 +13,13 @@ bootstrap: ## Install the pinned tools into .venv
 	@tools/bootstrap
 
 up: bootstrap ## Deploy the bundle on this machine, and print how to reach it (root)
-	@$(BIN)/python -m onebox up
+	@onebox/bin/onebox up
 
 down: bootstrap ## Remove everything that `make up` made on this machine (root)
-	@$(BIN)/python -m onebox down
+	@onebox/bin/onebox down
 
 images: bootstrap ## Build the workload images; with REGISTRY=host:port also push them there
-	@$(BIN)/python -m onebox images $(if $(REGISTRY),--registry $(REGISTRY))
+	@$(BIN)/python -m onebox.setup $(if $(REGISTRY),--registry $(REGISTRY))
 
 test: bootstrap ## Run every check and test that needs no Juju controller (root)
 	@$(BIN)/tox run -e lint,unit,pack,collect,functional,e2e
