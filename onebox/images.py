@@ -16,6 +16,7 @@ import hashlib
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import tempfile
 import tomllib
@@ -33,6 +34,7 @@ DEBIAN = "debian"
 _DEBIAN_MIRROR = "http://deb.debian.org/debian"
 _DEBIAN_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _MIRROR = re.compile(r"^(?:deb |URIs:).*?(http\S+/debian)/?\s", re.MULTILINE)
+_NEARLY_FULL = 16 * 1024**2
 _AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 
 
@@ -42,13 +44,14 @@ class BuildError(Exception):
     Args:
         step: what was being done, for example ``image mlflow``.
         log: what the failed program printed.
+        disk_full: whether a full disk is why.
     """
 
-    def __init__(self, step: str, log: str) -> None:
+    def __init__(self, step: str, log: str, disk_full: bool = False) -> None:
         lines = [line for line in log.splitlines() if line.strip()][-15:]
         super().__init__(f"{step} failed:\n" + "\n".join(f"    {line}" for line in lines))
         self.step = step
-        self.disk_full = "No space left on device" in log
+        self.disk_full = disk_full
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,6 +151,7 @@ def build(image: Image, work: pathlib.Path, program: pathlib.Path | None = None)
             mounts["/run/program"] = str(program.parent)
         _run(
             image,
+            scratch,
             *("podman", "build", "--network", "host", "--isolation", "chroot"),
             *("--pull=never", "--force-rm", "--tag", image.reference),
             # One layer without what its upgrades replaced, for all others to share.
@@ -187,6 +191,7 @@ def _make_debian(image: Image, scratch: pathlib.Path) -> None:
     variables = {"http_proxy": proxy} if (proxy := _apt_setting("http::Proxy")) else {}
     _run(
         image,
+        scratch,
         *("debootstrap", "--variant=minbase", f"--keyring={_DEBIAN_KEYRING}"),
         f"--include={','.join(settings.packages)}",
         *(settings.suite, str(root), _mirror()),
@@ -200,8 +205,8 @@ def _make_debian(image: Image, scratch: pathlib.Path) -> None:
     caches = ["/var/cache/apt/*", "/var/lib/apt/lists/*", "/var/log/*"]
     excluded = [f"--exclude=.{pattern}" for pattern in (*settings.left_out, *caches)]
     archive = scratch / "root.tar"
-    _run(image, "tar", "-C", str(root), *excluded, "-cf", str(archive), ".")
-    _run(image, "podman", "import", "--quiet", str(archive), image.reference)
+    _run(image, scratch, "tar", "-C", str(root), *excluded, "-cf", str(archive), ".")
+    _run(image, scratch, "podman", "import", "--quiet", str(archive), image.reference)
 
 
 def _host_access(scratch: pathlib.Path) -> dict[str, str]:
@@ -304,7 +309,9 @@ def _digest(paths: Iterable[pathlib.Path], more: Iterable[str]) -> str:
     return digest.hexdigest()[:12]
 
 
-def _run(image: Image, *command: str, variables: Mapping[str, str] | None = None) -> None:
+def _run(
+    image: Image, scratch: pathlib.Path, *command: str, variables: Mapping[str, str] | None = None
+) -> None:
     """Run one program of a build."""
     done = subprocess.run(
         command,
@@ -317,4 +324,7 @@ def _run(image: Image, *command: str, variables: Mapping[str, str] | None = None
         check=False,
     )
     if done.returncode != 0:
-        raise BuildError(f"image {image.name}", done.stdout)
+        # debootstrap does not always say that it is the disk.
+        nearly_full = shutil.disk_usage(scratch).free < _NEARLY_FULL
+        full = nearly_full or "No space left on device" in done.stdout
+        raise BuildError(f"image {image.name}", done.stdout, full)
