@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 from unittest import mock
 
@@ -11,7 +11,7 @@ import ops
 
 
 @contextlib.contextmanager
-def ownership() -> Iterator[None]:
+def ownership() -> Generator[None]:
     """Have the simulated file system of ops.testing remember who owns a file.
 
     It keeps content and mode but not the owner, so that each file would look wrong to
@@ -49,7 +49,7 @@ def ownership() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def counted_checks() -> Iterator[None]:
+def counted_checks() -> Generator[None]:
     """Have the checks that ops.testing adds from a layer say that they have not run yet.
 
     It leaves their ``successes`` out, as Pebble before 1.23 did.

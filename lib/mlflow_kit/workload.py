@@ -111,6 +111,14 @@ def observe(container: ops.Container, plan: plans.Plan) -> Health:
     return Health((*down, *waiting), starting=bool(waiting) and not down)
 
 
+def runs(container: ops.Container, service: str) -> bool:
+    """Whether a service runs, whatever its checks say."""
+    try:
+        return service in _running(container)
+    except ops.pebble.ConnectionError:
+        return False
+
+
 def read_text(container: ops.Container, path: str) -> str | None:
     """Return a text file of the container, or None when it or the container is not there."""
     try:
@@ -148,13 +156,14 @@ def accepts(
         user_id=file.user_id,
         group_id=file.group_id,
         timeout=_EXEC_TIMEOUT,
-        encoding=None,
+        # Takes any bytes: what the program says is not read.
+        encoding="latin-1",
         combine_stderr=True,
     )
     try:
         process.wait_output()
     except (ops.pebble.ExecError, ops.pebble.ChangeError, ops.pebble.TimeoutError):
-        # What the program says may quote the file.
+        # The reason is not passed on, since it may quote the file.
         return False
     finally:
         container.remove_path(file.path, recursive=True)
