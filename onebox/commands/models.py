@@ -164,7 +164,7 @@ def status(options: base.Options) -> None:
         if options.format != "tabular":
             view.pop("relations", None)
             base.write(view, options.format)
-        return
+            return
         colour = (options.color or base.colour()) and not options.no_color
         text = table.status(view, relations=options.relations, colour=colour)
         if options.watch is None:
