@@ -105,17 +105,22 @@ class MariadbCharm(ops.CharmBase):
             relation.relation_joined,
             relation.relation_changed,
             relation.relation_departed,
-            relation.relation_broken,
             legacy.relation_created,
             legacy.relation_joined,
             legacy.relation_broken,
         ):
             framework.observe(event, self._on_reconcile)
+        framework.observe(relation.relation_broken, self._on_database_broken)
         framework.observe(self.on.secret_remove, self._on_secret_remove)
         framework.observe(self.on.collect_unit_status, self._on_collect_status)
 
     def _on_reconcile(self, _: ops.EventBase) -> None:
         self._problems = self._reconcile()
+
+    def _on_database_broken(self, event: ops.RelationBrokenEvent) -> None:
+        self._problems = self._reconcile()
+        if self.unit.is_leader():
+            database_provider.withdraw(self, event.relation)
 
     def _on_secret_remove(self, event: ops.SecretRemoveEvent) -> None:
         event.remove_revision()
@@ -166,7 +171,7 @@ class MariadbCharm(ops.CharmBase):
         """Read all requests on the endpoint ``database``."""
         clients: list[_Client] = []
         found: list[problems.Problem] = []
-        for relation in self._relations(_ENDPOINT):
+        for relation in self.model.relations[_ENDPOINT]:
             request = database_provider.read(databag.remote_app(relation))
             if isinstance(request, Absent):
                 # A relation that has not asked yet is no problem of ours.
@@ -194,7 +199,7 @@ class MariadbCharm(ops.CharmBase):
     def _serve(self, clients: list[_Client], shared: _Shared) -> list[problems.Problem]:
         """Bring databases and accounts in line with the relations, then answer them."""
         held = server.find(self._container)
-        legacy = self._relations(_LEGACY_ENDPOINT)
+        legacy = self.model.relations[_LEGACY_ENDPOINT]
         wanted = mariadb.Wanted(
             model=self.model.uuid,
             requests={
@@ -205,7 +210,7 @@ class MariadbCharm(ops.CharmBase):
                 )
                 for client in clients
             },
-            relation_ids=[relation.id for relation in self._relations(_ENDPOINT)],
+            relation_ids=[relation.id for relation in self.model.relations[_ENDPOINT]],
             shared=shared.accounts() if legacy else (),
         )
         conflicts = mariadb.conflicts(held, wanted)
@@ -218,9 +223,6 @@ class MariadbCharm(ops.CharmBase):
                 self._answer(client, held.version)
         for relation in legacy:
             databag.save(relation.data[self.unit], self._legacy_answer(shared))
-        for relation in self.model.relations[_ENDPOINT]:
-            if not relation.active:
-                database_provider.withdraw(self, relation)
         return [
             problems.blocked(
                 f"{client.relation.app.name}: the database {client.request.database} "
@@ -251,9 +253,6 @@ class MariadbCharm(ops.CharmBase):
             "database": shared.database,
             "root_password": shared.root_password,
         }
-
-    def _relations(self, endpoint: str) -> list[ops.Relation]:
-        return [relation for relation in self.model.relations[endpoint] if relation.active]
 
 
 if __name__ == "__main__":

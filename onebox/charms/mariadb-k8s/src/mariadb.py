@@ -163,6 +163,7 @@ def plan() -> plans.Plan:
                 name=SERVICE,
                 argv=("mariadb-admin", "--no-defaults", f"--socket={SOCKET}", "ping"),
                 period=2,
+                timeout=2,
             ),
         ),
     )

@@ -100,6 +100,8 @@ def plan(credentials: Credentials) -> plans.Plan:
             ),
         ),
         checks=(
-            plans.Check(name=SERVICE, url=f"http://127.0.0.1:{PORT}/minio/health/live", period=2),
+            plans.Check(
+                name=SERVICE, url=f"http://127.0.0.1:{PORT}/minio/health/live", period=2, timeout=2
+            ),
         ),
     )

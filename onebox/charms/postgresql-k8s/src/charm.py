@@ -71,14 +71,19 @@ class PostgresqlCharm(ops.CharmBase):
             relation.relation_joined,
             relation.relation_changed,
             relation.relation_departed,
-            relation.relation_broken,
         ):
             framework.observe(event, self._on_reconcile)
+        framework.observe(relation.relation_broken, self._on_database_broken)
         framework.observe(self.on.secret_remove, self._on_secret_remove)
         framework.observe(self.on.collect_unit_status, self._on_collect_status)
 
     def _on_reconcile(self, _: ops.EventBase) -> None:
         self._problems = self._reconcile()
+
+    def _on_database_broken(self, event: ops.RelationBrokenEvent) -> None:
+        self._problems = self._reconcile()
+        if self.unit.is_leader():
+            database_provider.withdraw(self, event.relation)
 
     def _on_secret_remove(self, event: ops.SecretRemoveEvent) -> None:
         event.remove_revision()
@@ -121,7 +126,7 @@ class PostgresqlCharm(ops.CharmBase):
         """Read all requests."""
         clients: list[_Client] = []
         found: list[problems.Problem] = []
-        for relation in self._relations():
+        for relation in self.model.relations[_ENDPOINT]:
             request = database_provider.read(databag.remote_app(relation))
             if isinstance(request, Absent):
                 # A relation that has not asked yet is no problem of ours.
@@ -150,7 +155,7 @@ class PostgresqlCharm(ops.CharmBase):
         changes = postgresql.changes(
             held,
             [client.account for client in clients],
-            relation_ids=[relation.id for relation in self._relations()],
+            relation_ids=[relation.id for relation in self.model.relations[_ENDPOINT]],
         )
         for change in changes:
             cluster.run(self._container, programs, change)
@@ -158,9 +163,6 @@ class PostgresqlCharm(ops.CharmBase):
         for client in clients:
             answer = self._answer(client, held.version)
             database_provider.publish(self, client.relation, client.request, answer)
-        for relation in self.model.relations[_ENDPOINT]:
-            if not relation.active:
-                database_provider.withdraw(self, relation)
 
     def _answer(self, client: _Client, version: str) -> database_provider.Answer:
         # The real charm points to a Service for the primary; here unit 0 is the primary.
@@ -176,9 +178,6 @@ class PostgresqlCharm(ops.CharmBase):
             uris=postgresql.uri(account, client.password, endpoint),
             tls="False",
         )
-
-    def _relations(self) -> list[ops.Relation]:
-        return [relation for relation in self.model.relations[_ENDPOINT] if relation.active]
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ops
 
 import postgresql
+from mlflow_kit import workload
 
 # Where Debian and Ubuntu install each major version, outside PATH.
 _DEBIAN = "/usr/lib/postgresql"
@@ -29,17 +30,16 @@ def prepare(container: ops.Container) -> str:
     versions = _versions(container)
     if not versions:
         raise VersionError(f"the image has no PostgreSQL in {_DEBIAN}")
-    version_file = f"{postgresql.DATA}/PG_VERSION"
-    if container.exists(version_file):
-        version = container.pull(version_file).read().strip()
-        if version not in versions:
-            raise VersionError(
-                f"the data is of PostgreSQL {version}, the image has {', '.join(versions)}"
-            )
-        return versions[version]
-    programs = versions[max(versions, key=int)]
-    _initialise(container, programs)
-    return programs
+    if not container.exists(postgresql.DATA):
+        programs = versions[max(versions, key=int)]
+        _initialise(container, programs)
+        return programs
+    version = (workload.read_text(container, f"{postgresql.DATA}/PG_VERSION") or "?").strip()
+    if version not in versions:
+        raise VersionError(
+            f"the data is of PostgreSQL {version}, the image has {', '.join(versions)}"
+        )
+    return versions[version]
 
 
 def find(container: ops.Container, programs: str) -> postgresql.Found:

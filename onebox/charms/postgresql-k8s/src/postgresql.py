@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import hmac
 import json
+import urllib.parse
 from collections.abc import Collection, Mapping, Sequence
 
 from mlflow_kit import plan as plans
@@ -114,6 +115,12 @@ def verifier(account: str, password: str) -> str:
     return f"SCRAM-SHA-256${_SCRAM_ITERATIONS}:{parts[0]}${parts[1]}:{parts[2]}"
 
 
+def uri(account: Account, password: str, endpoint: str) -> str:
+    """Return the connection URI of an account."""
+    login = f"{account.name}:{urllib.parse.quote(password, safe='')}"
+    return f"postgresql://{login}@{endpoint}/{urllib.parse.quote(account.database, safe='')}"
+
+
 def plan(programs: str, launcher: str, *, max_connections: int) -> plans.Plan:
     """Return the plan of the container.
 
@@ -181,6 +188,7 @@ def plan(programs: str, launcher: str, *, max_connections: int) -> plans.Plan:
                 name=SERVICE,
                 argv=(f"{programs}/pg_isready", "-q", "-h", SOCKETS, "-p", str(PORT)),
                 period=2,
+                timeout=2,
             ),
         ),
     )

@@ -61,8 +61,6 @@ class ResourceDispatcherCharm(ops.CharmBase):
         sent: list[manifests.Manifest] = []
         found: list[problems.Problem] = []
         for relation in self.model.relations[endpoint]:
-            if not relation.active:
-                continue
             answer = manifests.read(
                 databag.remote_app(relation),
                 secrets.reader(self.model),

@@ -90,7 +90,7 @@ class TraefikCharm(ops.CharmBase):
         """Read all requests, by relation id; a path that two want is given to neither."""
         routes: dict[int, nginx.Route] = {}
         found: list[problems.Problem] = []
-        for relation in self._relations():
+        for relation in self.model.relations[_ENDPOINT]:
             units = sorted(relation.units, key=lambda unit: unit.name)
             route = wire.read(
                 databag.remote_app(relation), [dict(relation.data[unit]) for unit in units]
@@ -111,13 +111,10 @@ class TraefikCharm(ops.CharmBase):
     def _publish(self, routes: dict[int, nginx.Route], external: uris.Endpoint) -> None:
         """Give each relation its address, and take back what has no route any more."""
         host = uris.bracketed(external.host) if external.port == nginx.PORT else str(external)
-        for relation in self._relations():
+        for relation in self.model.relations[_ENDPOINT]:
             route = routes.get(relation.id)
             url = f"http://{host}{route.prefix}" if route else ""
             databag.save(relation.data[self.app], wire.answer(url))
-
-    def _relations(self) -> list[ops.Relation]:
-        return [relation for relation in self.model.relations[_ENDPOINT] if relation.active]
 
 
 if __name__ == "__main__":

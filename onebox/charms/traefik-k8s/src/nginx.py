@@ -86,7 +86,11 @@ def plan(routes: Sequence[Route], resolver: str) -> plans.Plan:
                 kill_delay=10,
             ),
         ),
-        checks=(plans.Check(name=SERVICE, url=f"http://127.0.0.1:{_HEALTH_PORT}/ping", period=2),),
+        checks=(
+            plans.Check(
+                name=SERVICE, url=f"http://127.0.0.1:{_HEALTH_PORT}/ping", period=2, timeout=2
+            ),
+        ),
     )
 
 
