@@ -51,11 +51,14 @@ def call(
         with connection, connection.makefile("rwb") as stream:
             stream.write(json.dumps(request).encode() + b"\n")
             stream.flush()
+            told = ""
             for line in stream:
                 answer = json.loads(line)
                 if "progress" not in answer:
                     break
-                tell(answer["progress"])
+                if answer["progress"] != told:
+                    told = answer["progress"]
+                    tell(told)
             else:
                 raise ApiError(
                     f"the onebox daemon ended while it worked on {method}; see {_log()}"

@@ -17,7 +17,7 @@ POLL = 0.05, 0.5
 """Seconds between looks at a running action: at first, and at most."""
 
 SHELL = ["/bin/sh", "-c", "command -v bash >/dev/null && exec bash -i; exec sh -i"]
-"""What `ssh` runs when no command is given."""
+"""What `ssh` runs at a terminal when no command is given."""
 
 WAIT = base.arg("--wait", type=base.seconds, help="for example 90s")
 CONTAINER = base.arg("--container", help="default: the charm's own container")
@@ -172,7 +172,10 @@ def exec_(options: base.Options) -> None:
     timeout = 300.0 if options.wait is None else options.wait
     found: dict[str, dict[str, typing.Any]] = {}
     for unit in units:
+        began = time.monotonic()
         answer = base.call(options, "exec", unit=unit, argv=argv, timeout=timeout)
+        if answer["code"] < 0 and time.monotonic() - began >= timeout:
+            raise base.CommandError(f"timed out waiting for results from: unit {unit}")
         results: dict[str, typing.Any] = {"return-code": answer["code"]}
         results |= {key: answer[key] for key in ("stdout", "stderr") if answer.get(key)}
         found[unit] = {
@@ -198,7 +201,9 @@ def ssh(options: base.Options) -> None:
     """Run a command, or a shell, in a container of a unit."""
     argv, environment = _enter(options, options.target)
     # As ssh does: the words become one line for the shell over there.
-    inner = ["/bin/sh", "-c", " ".join(options.words)] if options.words else SHELL
+    inner = SHELL if sys.stdin.isatty() else ["/bin/sh"]
+    if options.words:
+        inner = ["/bin/sh", "-c", " ".join(options.words)]
     process = subprocess.Popen([*argv, *inner], env=environment)
     while True:
         try:

@@ -88,15 +88,14 @@ class Resting(engine.Engine):
         return self._where.path / "storage"
 
     def execute(self, model_name: str, unit_name: str, command: engine.Command) -> None:
-        done = subprocess.run(command.argv, capture_output=True, text=True, check=False)
-        command.code, command.stdout, command.stderr = (
-            done.returncode,
-            done.stdout,
-            done.stderr,
-        )
+        argv = ["timeout", "-s", "KILL", str(command.timeout), *command.argv]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        command.code, command.stdout, command.stderr = done.returncode, done.stdout, done.stderr
 
-    def enter(self, model_name: str, unit_name: str, container: str | None) -> list[str]:
-        return ["env", f"CONTAINER={container}"]
+    def enter(
+        self, model_name: str, unit_name: str, container: str | None
+    ) -> tuple[list[str], dict[str, str]]:
+        return ["env"], {"CONTAINER": str(container)}
 
 
 @pytest.fixture
@@ -409,6 +408,9 @@ def test_a_command_is_executed_in_a_unit(probe: jubilant.Juju):
         probe.exec("exit 3", unit="probe/0")
     assert caught.value.task.return_code == 3
 
+    with pytest.raises(TimeoutError, match="timed out waiting for results from: unit probe/0"):
+        probe.exec("sleep 9", unit="probe/0", wait=0.2)
+
     done = run("juju", "exec", "--unit", "probe/0", "--", "sh", "-c", "echo out; echo err >&2")
     assert done.stdout == "out\n"
     assert "err\n" in done.stderr
@@ -418,6 +420,8 @@ def test_ssh_runs_in_the_container_that_is_named(probe: jubilant.Juju):
     assert probe.ssh("probe/0", "echo $CONTAINER", container="work") == "work\n"
     assert probe.ssh("probe/leader", "echo", "a", "&&", "echo", "b", user="root") == "a\nb\n"
     assert run("juju", "ssh", "probe/0", "exit 7").returncode == 7
+    shell = run("juju", "ssh", "--container", "work", "probe/0", input="echo $CONTAINER; exit 8")
+    assert (shell.stdout, shell.stderr, shell.returncode) == ("work\n", "", 8)
 
 
 def test_the_environment_of_the_user_stays_outside(
@@ -687,7 +691,7 @@ def test_a_daemon_that_dies_at_work_is_told(where: home.Home):
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
             self.rfile.readline()
-            self.wfile.write(b'{"progress": "half way"}\n')
+            self.wfile.write(b'{"progress": "half way"}\n' * 3)
 
     heard: list[str] = []
     with socketserver.UnixStreamServer(str(where.socket), Handler) as server:
