@@ -137,6 +137,11 @@ def answer(requirer: Requirer, url: str) -> dict[str, str]:
     return {"ingress": json.dumps({"url": url}) if url else ""}
 
 
+def withdrawal() -> dict[str, str]:
+    """Return what the provider's leader saves for a requirer that it cannot serve."""
+    return {"ingress": ""}
+
+
 def greeting(app: Mapping[str, str]) -> dict[str, str]:
     """Return what the provider saves before a requirer's data is there.
 
