@@ -31,7 +31,7 @@ FIELDS: dict[str, typing.Any] = {
 }
 """Fields of an application that onebox acts on (juju/charm v12 ``ApplicationSpec``)."""
 
-IGNORED = {"name", "description", "docs", "issues", "source", "website", "tags", "default-base"}
+IGNORED = {"description", "tags", "default-base"}
 """Fields of a bundle that tell people something, and the base, which is the images' here."""
 
 SECTIONS = {"applications": "mapping", "relations": "list"}

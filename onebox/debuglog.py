@@ -6,6 +6,7 @@ import collections
 import datetime
 import fnmatch
 import json
+import os
 import pathlib
 import time
 import typing
@@ -55,7 +56,7 @@ def read(path: pathlib.Path, wanted: Filter, *, last: int = 0, follow: bool) -> 
         follow: whether to go on with what is written from now on, for ever.
     """
     path.touch()
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         present = filter(wanted.accepts, _lines(file))
         yield from collections.deque(present, maxlen=last or None)
         while follow:
@@ -63,11 +64,11 @@ def read(path: pathlib.Path, wanted: Filter, *, last: int = 0, follow: bool) -> 
             time.sleep(0.2)
 
 
-def _lines(file: typing.TextIO) -> Iterator[Line]:
+def _lines(file: typing.BinaryIO) -> Iterator[Line]:
     while text := file.readline():
-        if not text.endswith("\n"):
+        if not text.endswith(b"\n"):
             # The daemon is in the middle of a line: look again later.
-            file.seek(file.tell() - len(text.encode()))
+            file.seek(-len(text), os.SEEK_CUR)
             return
         yield json.loads(text)
 

@@ -322,7 +322,7 @@ def debug_log(options: base.Options) -> None:
     )
     model = next(iter(client.call("show_model", model=options.model)))
     follow = options.tail or (sys.stdout.isatty() and not options.no_tail and not options.limit)
-    last = 0 if options.replay else options.lines if follow else options.limit
+    last = options.limit or (options.lines if follow and not options.replay else 0)
     path = home.find().model(model) / "debug.log"
     for line in debuglog.read(path, wanted, last=last, follow=follow):
         print(debuglog.show(line, utc=options.utc, date=options.date), flush=follow)

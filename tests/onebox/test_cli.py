@@ -705,15 +705,15 @@ def test_a_daemon_that_dies_at_work_is_told(where: home.Home):
 # The debug-log.
 
 LINES = [
-    {"entity": "unit-probe-0", "level": "DEBUG", "module": "unit.probe/0.hook", "message": "a"},
-    {"entity": "unit-probe-0", "level": "INFO", "module": "unit.probe/0.juju-log", "message": "b"},
+    {"entity": "unit-probe-0", "level": "DEBUG", "module": "unit.probe/0.hook", "message": "1"},
+    {"entity": "unit-probe-0", "level": "INFO", "module": "unit.probe/0.juju-log", "message": "2"},
     {
         "entity": "unit-other-1",
         "level": "ERROR",
         "module": "unit.other/1.juju-log",
-        "message": "c",
+        "message": "3",
     },
-    {"entity": "controller", "level": "WARNING", "module": "onebox", "message": "d"},
+    {"entity": "controller", "level": "WARNING", "module": "onebox", "message": "4"},
 ]
 
 
@@ -726,23 +726,23 @@ def log(juju: jubilant.Juju, where: home.Home) -> pathlib.Path:
 
 def test_the_log_is_shown_as_juju_does(juju: jubilant.Juju, log: pathlib.Path):
     assert juju.cli("debug-log", "--utc").splitlines()[1] == (
-        "unit-probe-0: 10:40:00 INFO unit.probe/0.juju-log b"
+        "unit-probe-0: 10:40:00 INFO unit.probe/0.juju-log 2"
     )
     assert len(juju.debug_log().splitlines()) == 4
-    assert [line[-1] for line in juju.debug_log(limit=2).splitlines()] == ["c", "d"]
+    assert [line[-1] for line in juju.debug_log(limit=2).splitlines()] == ["3", "4"]
 
 
 @pytest.mark.parametrize(
     ("words", "shown"),
     [
-        (["--include", "probe/0"], "ab"),
-        (["-i", "unit-other-1"], "c"),
-        (["-i", "probe/*,controller"], "abd"),
-        (["--exclude", "probe/0"], "cd"),
-        (["--level", "warning"], "cd"),
-        (["--include-module", "unit.probe"], "ab"),
-        (["--exclude-module", "unit"], "d"),
-        (["--limit", "1", "--replay"], "abcd"),
+        (["--include", "probe/0"], "12"),
+        (["-i", "unit-other-1"], "3"),
+        (["-i", "probe/*,controller"], "124"),
+        (["--exclude", "probe/0"], "34"),
+        (["--level", "warning"], "34"),
+        (["--include-module", "unit.probe"], "12"),
+        (["--exclude-module", "unit"], "4"),
+        (["--limit", "1", "--replay"], "4"),
     ],
 )
 def test_the_log_is_filtered(juju: jubilant.Juju, log: pathlib.Path, words: list[str], shown: str):
@@ -753,18 +753,19 @@ def test_the_log_is_filtered(juju: jubilant.Juju, log: pathlib.Path, words: list
 
 def test_a_log_is_followed_and_half_a_line_is_waited_for(log: pathlib.Path):
     lines = debuglog.read(log, debuglog.Filter(), last=1, follow=True)
-    assert next(lines)["message"] == "d"
+    assert next(lines)["message"] == "4"
 
-    with log.open("a") as file:
-        file.write('{"time": "", "entity": "controller", ')
-        file.flush()
-        threading.Timer(0.3, _finish, [log]).start()
-        assert next(lines)["message"] == "h\u00e9"
+    whole = json.dumps({"time": SINCE, **LINES[3], "message": "h\u00e9"}, ensure_ascii=False)
+    # The first write ends within a character.
+    first, second = whole.encode().split(b"\xa9")
+    _append(log, first)
+    threading.Timer(0.3, _append, [log, b"\xa9" + second + b"\n"]).start()
+    assert next(lines)["message"] == "h\u00e9"
 
 
-def _finish(path: pathlib.Path) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write('"level": "INFO", "module": "onebox", "message": "h\u00e9"}\n')
+def _append(path: pathlib.Path, content: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(content)
 
 
 @hypothesis.given(st.text())
