@@ -303,8 +303,10 @@ class Api:
     def enter(self, request: Request) -> typing.Any:
         """Return the command line that leads into a container of a unit."""
         params = request.params
-        argv = self._engine.enter(request.world.name, params["unit"], params.get("container"))
-        return {"argv": argv, "env": {}}
+        argv, environment = self._engine.enter(
+            request.world.name, params["unit"], params.get("container")
+        )
+        return {"argv": argv, "env": environment}
 
     def storage(self, request: Request) -> typing.Any:
         """Return the storage of the model."""

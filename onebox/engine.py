@@ -542,15 +542,29 @@ class Engine:
             self.lock.notify_all()
         command.done.wait()
 
-    def enter(self, model_name: str, unit_name: str, container: str | None) -> list[str]:
-        """Return the command line that leads into a container of a unit."""
+    def enter(
+        self, model_name: str, unit_name: str, container: str | None
+    ) -> tuple[list[str], dict[str, str]]:
+        """Return the command line that leads into a container of a unit, and its environment."""
         found = self._find((model_name, unit_name))
         if found is None:
             raise changes.UserError(f'unit "{unit_name}" not found')
         world, unit = found
         name = self._pod_name(world, unit)
-        environment = {"PATH": f"{TOOLS}:{_PATH}"}
-        return self._podman.enter(name, container, ["/bin/true"], environment, "/")[:-1]
+        if (
+            container is not None
+            and container not in world.applications[unit.application].charm.containers
+        ):
+            raise changes.UserError(f'unit "{unit_name}" has no container "{container}"')
+        environment = {"PATH": _PATH, "HOME": "/root", "LANG": "C.UTF-8"}
+        if container is not None:
+            environment |= {
+                "JUJU_CONTAINER_NAME": container,
+                "PEBBLE": "/charm/container/pebble",
+                "PEBBLE_SOCKET": "/charm/container/pebble.socket",
+            }
+        argv = self._podman.enter(name, container, ["/bin/true"], environment, "/")
+        return argv[:-1], environment
 
     def _begin_operation(
         self, world: model.Model, unit: model.Unit, hook: model.Hook
@@ -586,6 +600,7 @@ class Engine:
             for unit in world.units()
             if (world.name, unit.name) in self._running
             or not unit.address
+            or unit.failure is not None
             or unit.replace
             or unit.life is model.Life.DYING
             or unit.agent.current == "executing"
@@ -595,11 +610,12 @@ class Engine:
 
     def kill_hook(self, model_name: str, unit_name: str) -> bool:
         """Kill the hook that a unit is running; return whether there was one."""
-        process = self._running.get((model_name, unit_name))
-        if process is None:
-            return False
-        _kill(process.pid)
-        return True
+        with self.lock:
+            process = self._running.get((model_name, unit_name))
+            if process is None:
+                return False
+            _kill(process.pid)
+            return True
 
     def init_pid(self, model_name: str, unit_name: str, container: str | None) -> int:
         """Return the process id of a container's Pebble."""

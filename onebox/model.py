@@ -167,7 +167,9 @@ class Storage(msgspec.Struct):
 class WorkloadEvent(msgspec.Struct, frozen=True):
     """Something that Pebble reported: a ready container, a custom notice, a check."""
 
-    kind: typing.Literal["pebble-ready", "custom-notice", "check-failed", "check-recovered"]
+    kind: typing.Literal[
+        "pebble-ready", "pebble-custom-notice", "pebble-check-failed", "pebble-check-recovered"
+    ]
     container: str
     notice_id: str = ""
     notice_key: str = ""
