@@ -1,4 +1,4 @@
-"""A onebox of the tests' own: other state, pods, network and ports than any stack on the machine."""
+"""A onebox of the tests' own: no stack on the machine shares its state, pods or network."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Box:
         return len(self._hooks())
 
     def hooks(self, unit: str = "", since: int = 0) -> list[str]:
-        """Return the hooks that succeeded, as ``NAME REMOTE``, of a unit or ``UNIT NAME REMOTE``."""
+        """Return the hooks that succeeded: ``NAME REMOTE`` of a unit, or ``UNIT NAME REMOTE``."""
         return [
             f"{'' if unit else line['unit'] + ' '}{line['hook']} {line['remote']}".strip()
             for line in self._hooks()[since:]

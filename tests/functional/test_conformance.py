@@ -1,4 +1,4 @@
-"""What a charm sees on onebox is what it would see on Juju: one test for each rule that needs pods.
+"""What a charm sees on onebox is what it would see on Juju: a test for each rule that needs pods.
 
 The probe charm journals every dispatch. Rules that need none are in `tests/onebox`; the table in
 `docs/reference/onebox.md` names the test of each.
@@ -204,13 +204,13 @@ class TestPebble:
             "checks:\n  up:\n    override: replace\n    period: 200ms\n    timeout: 100ms\n"
             "    threshold: 1\n    exec:\n      command: test -e /tmp/up\n"
         )
-        path = pathlib.Path("/tmp/layer.yaml")  # noqa: S108
+        path = pathlib.Path("/tmp/layer.yaml")
         write = "import sys; open(sys.argv[1], 'w').write(sys.argv[2])"
         box.inside("b/0", "work", "python3", "-c", write, str(path), layer)
         box.inside("b/0", "work", "/charm/bin/pebble", "add", "probe", str(path))
         box.inside("b/0", "work", "/charm/bin/pebble", "replan")
         box.until("failed", lambda: "work-pebble-check-failed" in box.hooks("b/0", since))
-        box.inside("b/0", "work", "touch", "/tmp/up")  # noqa: S108
+        box.inside("b/0", "work", "touch", "/tmp/up")
         box.until("recovered", lambda: "work-pebble-check-recovered" in box.hooks("b/0", since))
         names = {line.get("JUJU_PEBBLE_CHECK_NAME") for line in box.journal("b/0")}
         assert "up" in names
