@@ -38,7 +38,8 @@ def run(name: str, arguments: list[str]) -> bool:
     """Run one suite under coverage; tell whether it passed."""
     folders, path = suites()[name]
     print(f"== {name}", flush=True)
-    command = [sys.executable, "-m", "coverage", "run", "-m", "pytest", "-q"]
+    # No unit test waits for anything, so one that takes minutes hangs.
+    command = [sys.executable, "-m", "coverage", "run", "-m", "pytest", "-q", "--timeout=120"]
     done = subprocess.run(
         [*command, *arguments, *folders],
         check=False,

@@ -59,7 +59,7 @@ def test_staged_project_packs_everything_that_we_pack(charm: Path, tmp_path: Pat
     primed = {"src", "lib"}
     for part in model.parts.values():
         if part["plugin"] == "dump":
-            primed |= set(part["prime"])
+            primed |= set(part.get("prime", ()))
     # THEN each of its files is primed by some part
     tops = {path.name for path in staged.iterdir()}
     assert tops - {"charmcraft.yaml", "pyproject.toml", "uv.lock"} - primed == set()
