@@ -48,10 +48,15 @@ class BuildError(Exception):
     """
 
     def __init__(self, step: str, log: str, disk_full: bool = False) -> None:
-        lines = [line for line in log.splitlines() if line.strip()][-15:]
-        super().__init__(f"{step} failed:\n" + "\n".join(f"    {line}" for line in lines))
+        super().__init__(f"{step} failed:\n{last_lines(log)}")
         self.step = step
         self.disk_full = disk_full
+
+
+def last_lines(log: str) -> str:
+    """Return the end of what a program printed, where it says why it failed."""
+    lines = [line for line in log.splitlines() if line.strip()]
+    return "\n".join(f"    {line}" for line in lines[-15:])
 
 
 @dataclasses.dataclass(frozen=True)

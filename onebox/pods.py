@@ -25,7 +25,9 @@ To use Podman by hand on the same pods and images::
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import fcntl
 import json
 import os
 import pathlib
@@ -34,6 +36,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -42,6 +45,7 @@ CHARM_CONTAINER = "charm"
 
 _RUN = pathlib.Path("/run")
 _AARDVARK_PID = pathlib.Path("/run/containers/networks/aardvark-dns/aardvark.pid")
+_AARDVARK_LOCK = pathlib.Path("/run/containers/networks/aardvark.lock")
 _CGROUPS = pathlib.Path("/sys/fs/cgroup")
 _SOCKET_PATH_LIMIT = 100
 _REMOVAL_PATIENCE = 15.0
@@ -128,7 +132,8 @@ def environment() -> dict[str, str]:
     """Return the environment for running Podman, after writing its ``containers.conf``.
 
     Returns:
-        The environment of this process, with ``CONTAINERS_CONF`` naming the written file.
+        The environment of this process, with ``CONTAINERS_CONF`` naming the written file, and
+        a PATH on which Podman's helpers are.
     """
     text = _CONTAINERS_CONF.format(
         open_files=_limit(resource.RLIMIT_NOFILE, _OPEN_FILES),
@@ -138,7 +143,9 @@ def environment() -> dict[str, str]:
     if not path.exists() or path.read_text() != text:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write(path, text)
-    return {**os.environ, "CONTAINERS_CONF": str(path)}
+    # Podman looks for runc and iptables on PATH, which without a login may end before sbin.
+    programs = f"{os.environ.get('PATH', '/usr/bin:/bin')}:/usr/sbin:/sbin"
+    return {**os.environ, "PATH": programs, "CONTAINERS_CONF": str(path)}
 
 
 def podman(*arguments: str, check: bool = True) -> str:
@@ -168,7 +175,7 @@ def podman(*arguments: str, check: bool = True) -> str:
 
 
 class Podman:
-    """The pods of one onebox.
+    """The pods of one onebox. Threads may share it: what concerns one pod happens in turn.
 
     Args:
         prefix: begins the name of everything made here, for example ``onebox-ab12cd``; two
@@ -191,6 +198,8 @@ class Podman:
         self._logs = home / "logs"
         self._run = _RUN / prefix
         self._pebble = pebble or cache() / "pebble"
+        self._locks: collections.defaultdict[str, threading.RLock]
+        self._locks = collections.defaultdict(threading.RLock)
 
     def ensure_network(self) -> None:
         """Make the bridge network and its DNS, or leave them when they are there.
@@ -265,15 +274,15 @@ class Podman:
             PodmanError: an image is missing, a published port is in use, or Podman failed.
             FileNotFoundError: Pebble is not built, or a host directory to mount is missing.
         """
-        if self._sandbox_alive(pod.name):
-            names = (None, *(container.name for container in pod.containers))
-            for name in names:
+        with self._locks[pod.name]:
+            if not self._sandbox_alive(pod.name):
+                self.remove(pod.name, grace=0)
+                self._create(pod)
+                return
+            for name in (None, *(container.name for container in pod.containers)):
                 if not self.alive(pod.name, name):
                     self.restart_container(pod.name, name)
             self._ensure_dns(pod.name)
-            return
-        self.remove(pod.name, grace=0)
-        self._create(pod)
 
     def address(self, name: str) -> str:
         """Return the IPv4 address of a pod.
@@ -376,13 +385,14 @@ class Podman:
         Raises:
             PodmanError: the pod does not run (``ensure`` makes it), or Podman failed.
         """
-        if not self._sandbox_alive(name):
-            raise PodmanError(f"pod {name} is not running")
-        pod = self._spec(name)
         container = container or CHARM_CONTAINER
-        self._stop(name, [container], grace)
-        _remove("rm", f"{self._pod_name(name)}.{container}")
-        podman("run", "--detach", *self._arguments(pod)[container])
+        with self._locks[name]:
+            if not self._sandbox_alive(name):
+                raise PodmanError(f"pod {name} is not running")
+            pod = self._spec(name)
+            self._stop(name, [container], grace)
+            _remove("rm", f"{self._pod_name(name)}.{container}")
+            podman("run", "--detach", *self._arguments(pod)[container])
 
     def remove(self, name: str, grace: int = 10) -> None:
         """Remove a pod and everything that was its own. No error when it is not there.
@@ -394,8 +404,9 @@ class Podman:
         Raises:
             PodmanError: Podman could not remove it.
         """
-        self._stop(name, self._containers(name), grace)
-        self._remove([self._pod_name(name)])
+        with self._locks[name]:
+            self._stop(name, self._containers(name), grace)
+            self._remove([self._pod_name(name)])
 
     def pods(self) -> list[str]:
         """Return the names of all pods, running or not, sorted."""
@@ -621,10 +632,15 @@ def _dns_alive() -> bool:
     Podman trusts the file with the server's process id. When the server was killed, that number
     may belong to another process, and Podman would signal that instead of starting a server.
     """
-    if any("aardvark-dns" in part for part in _command(_AARDVARK_PID)):
-        return True
-    _AARDVARK_PID.unlink(missing_ok=True)
-    return False
+    if not _AARDVARK_LOCK.exists():
+        return False
+    with _AARDVARK_LOCK.open("w") as lock:
+        # Podman's network program holds this lock while it starts the server.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if any("aardvark-dns" in part for part in _command(_AARDVARK_PID)):
+            return True
+        _AARDVARK_PID.unlink(missing_ok=True)
+        return False
 
 
 def _command(pid_file: pathlib.Path) -> list[str]:
@@ -657,9 +673,14 @@ def _pairs(value: Iterable[Sequence[str]]) -> tuple[tuple[str, str], ...]:
 def _reason(stderr: str) -> str:
     """Return the line of Podman's messages that tells why it failed."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    listed = [line for line in lines if line.startswith("* ")]
-    errors = [line for line in lines if line.startswith("Error: ")]
-    chosen = listed or errors or lines or ["no message"]
+    errors = [line for line in lines if line.startswith(("Error: ", "* "))]
+    # Of these two kinds, the one only counts others and the other follows from another.
+    causes = [
+        line
+        for line in errors
+        if "a dependency of container" not in line and not line.endswith("occurred:")
+    ]
+    chosen = causes or errors or lines or ["no message"]
     return chosen[0].removeprefix("Error: ").removeprefix("* ")
 
 

@@ -95,8 +95,12 @@ def ensure_system() -> None:
     missing = [package for package, path in _PACKAGES.items() if not pathlib.Path(path).exists()]
     if missing:
         print(f"installing the Debian packages {', '.join(missing)} ...", file=sys.stderr)
+        # It also fails for a source that has nothing to do with these packages; whether they can
+        # be had, the next command tells.
         _apt("update")
-        _apt("install", "--no-install-recommends", *missing)
+        failed = _apt("install", "--no-install-recommends", *missing)
+        if failed:
+            raise SetupError(failed)
     version = pods.podman("version", "--format", "{{.Client.Version}}").strip()
     if _numbers(version) < _PODMAN:
         raise SetupError(
@@ -163,14 +167,17 @@ def publish(registry: str) -> dict[str, str]:
     Raises:
         SetupError: an image cannot be built or pushed.
     """
-    names: dict[str, str] = {}
     for name in PUBLISHED:
         ensure_image(name)
-        try:
-            with _progress(1) as shown, shown.step(f"pushing {name} to {registry}", 20):
-                names[name] = images.push(images.read()[name], registry)
-        except (ValueError, pods.PodmanError) as error:
-            raise SetupError(str(error)) from error
+    known = images.read()
+    names: dict[str, str] = {}
+    with _progress(len(PUBLISHED)) as shown:
+        for name in PUBLISHED:
+            try:
+                with shown.step(f"pushing {name} to {registry}", 20):
+                    names[name] = images.push(known[name], registry)
+            except (ValueError, pods.PodmanError) as error:
+                raise SetupError(str(error)) from error
     return names
 
 
@@ -290,25 +297,23 @@ def _disk_full(step: str, space: float) -> str:
     )
 
 
-def _apt(*arguments: str) -> None:
-    """Run apt-get.
-
-    Raises:
-        SetupError: it failed.
-    """
+def _apt(*arguments: str) -> str:
+    """Run apt-get, and return why it failed; empty when it did not."""
     # It waits for another apt to end: unattended upgrades run at any time.
     command = ["apt-get", "--quiet", "--yes", "--option=DPkg::Lock::Timeout=300", *arguments]
     done = subprocess.run(
         command,
         env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
         check=False,
     )
-    if done.returncode != 0:
-        raise SetupError(str(images.BuildError(f"apt-get {arguments[0]}", done.stdout)))
+    if done.returncode == 0:
+        return ""
+    return f"apt-get {arguments[0]} failed:\n{images.last_lines(done.stdout)}"
 
 
 def _program_there(name: str) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import http.client
 import json
 import os
 import pathlib
@@ -298,6 +300,67 @@ def test_an_image_that_is_not_there_is_named() -> None:
 def test_a_registry_that_is_none_is_refused(registry: str, built: dict[str, str]) -> None:
     with pytest.raises(setup.SetupError, match=r"is not HOST\[:PORT\]\[/NAMESPACE\]"):
         setup.publish(registry)
+
+
+def answer_of(address: str) -> str:
+    """Return how a registry answers whether it is one."""
+    connection = http.client.HTTPConnection(address, timeout=2)
+    try:
+        with contextlib.closing(connection):
+            connection.request("GET", "/v2/")
+            response = connection.getresponse()
+            return f"{response.status} {response.reason}"
+    except (OSError, http.client.HTTPException) as error:
+        return str(error)
+
+
+@pytest.fixture
+def registry(
+    built: dict[str, str], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """A real registry on this machine, from Debian's package."""
+    with monkeypatch.context() as patch:
+        shutil.copytree(images.FOLDER, tmp_path / "images")
+        patch.setattr(images, "FOLDER", tmp_path / "images")
+        (tmp_path / "images/registry").mkdir()
+        (tmp_path / "images/registry/Containerfile").write_text(
+            f"ARG BASE={images.REPOSITORY}/base:latest\n"
+            "FROM ${BASE}\n"
+            "RUN apt-get update && apt-get install --yes --no-install-recommends docker-registry\n"
+            "COPY open.yml /\n"
+        )
+        (tmp_path / "images/registry/open.yml").write_text(
+            "version: 0.1\n"
+            "storage: {filesystem: {rootdirectory: /var/lib/docker-registry}}\n"
+            "http: {addr: ':5000'}\n"
+        )
+        image = setup.ensure_image("registry")
+    container = pods.podman(
+        *("run", "--detach", "--rm", "--publish", "127.0.0.1::5000", image),
+        *("docker-registry", "serve", "/open.yml"),
+    ).strip()
+    try:
+        address = pods.podman("port", container, "5000/tcp").strip()
+        deadline = time.monotonic() + 10
+        while "200 OK" not in answer_of(address):
+            assert time.monotonic() < deadline, pods.podman("logs", container)
+            time.sleep(0.1)
+        yield address
+    finally:
+        pods.podman("rm", "--force", "--time", "0", container)
+
+
+def test_published_images_can_be_pulled(registry: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setup, "PUBLISHED", ("nginx",))
+    image = images.read()["nginx"]
+
+    published = setup.publish(f"{registry}/mlflow")
+
+    assert published == {"nginx": f"{registry}/mlflow/nginx:{image.tag}"}
+    pods.podman("pull", "--quiet", "--tls-verify=false", published["nginx"])
+    there = images.present()
+    pods.podman("rmi", published["nginx"])
+    assert there[published["nginx"]] == there[image.reference]
 
 
 def test_a_registry_that_does_not_answer_is_named(built: dict[str, str]) -> None:

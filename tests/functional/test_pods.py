@@ -13,7 +13,7 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pytest
 
@@ -112,6 +112,22 @@ def podman_pids(pod: pods.Pod, prefix: str) -> list[int]:
     return [int(number) for number in numbers.split()]
 
 
+def kill(pids: Iterable[int | None]) -> None:
+    """Kill processes, and wait until they are gone."""
+    for pid in pids:
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: "" if any(runs(pid) for pid in pids) else "gone")
+
+
+def runs(pid: int | None) -> bool:
+    """Whether a process runs; one that waits to be reaped does not."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/cmdline").read_text() != ""
+    except OSError:
+        return False
+
+
 def left_behind(prefix: str) -> list[str]:
     """Return what there still is of a onebox."""
     listed = [
@@ -119,22 +135,23 @@ def left_behind(prefix: str) -> list[str]:
         pods.podman("ps", "--all", "--filter", f"name={prefix}", "--format", "{{.Names}}"),
         pods.podman("network", "ls", "--filter", f"name={prefix}", "--format", "{{.Name}}"),
     ]
-    commands = [path.read_text() for path in processes() if prefix in path.read_text()]
+    commands = [command for command in command_lines() if prefix in command]
     directories = [str(path) for path in pathlib.Path("/run").glob(f"{prefix}*")]
     return [*"\n".join(listed).split(), *commands, *directories]
 
 
-def processes() -> list[pathlib.Path]:
-    found = []
+def command_lines() -> Iterator[str]:
+    """The command line of every process that does not end meanwhile."""
     for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
-            path.read_text()
-            found.append(path)
-    return found
+            yield path.read_text()
 
 
-def network_namespaces() -> set[str]:
-    return {path.name for path in pathlib.Path("/run/netns").glob("netns-*")}
+def network_namespace(pod: pods.Pod, prefix: str) -> pathlib.Path:
+    """Return where Podman keeps the network namespace of a pod."""
+    sandbox = f"{prefix}.{pod.name}.sandbox"
+    path = pods.podman("inspect", "--format", "{{.NetworkSettings.SandboxKey}}", sandbox)
+    return pathlib.Path(path.strip())
 
 
 @pytest.fixture(scope="module")
@@ -330,8 +347,7 @@ def test_ensure_leaves_alone_what_runs_and_replaces_what_died(
 
     killed = before["web"]
     assert killed is not None
-    os.kill(killed, signal.SIGKILL)
-    eventually(lambda: "" if podman.alive(pod.name, "web") else "dead")
+    kill([killed])
     podman.ensure(pod)
     after = {name: podman.init_pid(pod.name, name) for name in names}
     assert after["web"] not in {None, killed}
@@ -375,9 +391,7 @@ def test_after_everything_was_killed_a_pod_comes_back(podman: pods.Podman, image
     pod = make_pod(image)
     podman.ensure(pod)
     booted = boot_id(podman, pod.name, "web")
-    for pid in podman_pids(pod, podman.prefix):
-        os.kill(pid, signal.SIGKILL)
-    eventually(lambda: "" if podman.alive(pod.name, "web") else "dead")
+    kill(podman_pids(pod, podman.prefix))
 
     podman.ensure_network()
     podman.ensure(pod)
@@ -393,16 +407,13 @@ def test_a_lost_monitor_is_a_lost_pod(podman: pods.Podman, image: str) -> None:
     pod = make_pod(image)
     podman.ensure(pod)
     inits = {podman.init_pid(pod.name, name) for name in (None, "web")}
-    for pid in set(podman_pids(pod, podman.prefix)) - inits:
-        os.kill(pid, signal.SIGKILL)
+    kill(set(podman_pids(pod, podman.prefix)) - inits)
 
     # THEN the pod is made anew, and nothing of the old one runs on
     podman.ensure(pod)
     assert podman.alive(pod.name, "web")
     assert not any(pid == podman.init_pid(pod.name, None) for pid in inits)
-    for pid in inits:
-        command = pathlib.Path(f"/proc/{pid}/cmdline")
-        assert not command.exists() or command.read_text() == ""
+    assert not any(runs(pid) for pid in inits)
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["running", "killed"])
@@ -411,21 +422,19 @@ def test_destroy_leaves_nothing_behind(
 ) -> None:
     prefix, podman = onebox()
     podman.ensure_network()
-    namespaces = network_namespaces()
     shop, client = make_pod(image, "shop"), make_pod(image, "client")
     podman.ensure(shop)
     podman.ensure(client)
-    own = network_namespaces() - namespaces
+    namespaces = [network_namespace(pod, prefix) for pod in (shop, client)]
+    assert all(path.exists() for path in namespaces)
     group = (pathlib.Path("/run") / prefix / shop.name / "id").read_text()
     if killed:
-        for pod in (shop, client):
-            for pid in podman_pids(pod, prefix):
-                os.kill(pid, signal.SIGKILL)
+        kill([pid for pod in (shop, client) for pid in podman_pids(pod, prefix)])
 
     podman.destroy()
 
     assert left_behind(prefix) == []
-    assert not own & network_namespaces()
+    assert not any(path.exists() for path in namespaces)
     assert prefix not in pathlib.Path("/proc/self/mountinfo").read_text()
     assert list(pathlib.Path("/sys/fs/cgroup").glob(f"**/{group}")) == []
     podman.destroy()
