@@ -465,10 +465,12 @@ def test_two_oneboxes_do_not_see_each_other(
 def test_a_subnet_in_use_is_refused(
     onebox: Callable[..., tuple[str, pods.Podman]],
 ) -> None:
-    subnet = "10.213.77.0/24"
-    onebox(subnet)[1].ensure_network()
+    prefix, podman = onebox()
+    podman.ensure_network()
+    template = "{{(index .Subnets 0).Subnet}}"
+    subnet = pods.podman("network", "inspect", "--format", template, prefix).strip()
 
-    with pytest.raises(pods.PodmanError, match=r"subnet 10\.213\.77\.0/24 is in use"):
+    with pytest.raises(pods.PodmanError, match=f"subnet {subnet} is in use"):
         onebox(subnet)[1].ensure_network()
 
 
