@@ -26,7 +26,7 @@ SETTLE_MINUTES = 10
 # The image of each of our charms, by the option that replaces it.
 IMAGES = {
     "--mlflow-image": ("mlflow-server", "mlflow-image"),
-    "--models-image": ("mlflow-models", "mlflow-image"),
+    "--models-image": ("mlflow-models", "mlflow-models-image"),
     "--nginx-image": ("htpasswd-proxy", "nginx-image"),
 }
 

@@ -72,7 +72,8 @@ BREACHES = [
     ("state_reads_the_inputs", "charms/x/src/charm.py", "self.model.config.get('port')"),
     ("state_reads_the_inputs", "charms/x/src/charm.py", "self.load_config(Config)"),
     ("state_reads_the_inputs", "charms/x/src/charm.py", "relation.data[relation.app].get(k)"),
-    ("state_reads_the_inputs", "charms/x/src/charm.py", "self.model.get_secret(label=x)"),
+    ("state_reads_the_inputs", "charms/x/src/charm.py", "self.model.get_secret(id=x)"),
+    ("state_reads_the_inputs", "charms/x/src/publish.py", "model.get_secret(id=x, label=y)"),
     ("one_caller_of_pebble", "charms/x/src/charm.py", "container.push('/x', '')"),
     ("one_caller_of_pebble", "charms/x/src/charm.py", "self._container.exec(['x'])"),
     ("one_caller_of_pebble", "lib/mlflow_kit/x.py", "container.replan()"),
@@ -92,6 +93,7 @@ BREACHES = [
         "@dataclass(frozen=False, kw_only=True)\nclass Plan: pass",
     ),
     ("pods_know_podman", "onebox/x.py", "run(['podman', 'ps'])"),
+    ("pods_know_podman", "onebox/commands/x.py", "run('podman', 'ps')"),
 ]
 
 # What comes close to a breach and is none.
@@ -114,6 +116,7 @@ FINE = [
     ),
     ("state_reads_the_inputs", "charms/x/src/charm.py", "databag.save(relation.data[app], out)"),
     ("state_reads_the_inputs", "charms/x/src/charm.py", "state.config.port"),
+    ("state_reads_the_inputs", "charms/x/src/charm.py", "self.model.get_secret(label=OWN)"),
     ("one_caller_of_pebble", "lib/mlflow_kit/workload.py", "container.push('/x', '')"),
     ("interfaces_know_the_keys", "lib/mlflow_kit/interfaces/x.py", "bag.get('endpoints')"),
     ("interfaces_know_the_keys", "charms/x/src/state.py", "postgresql_client.read(bag)"),
@@ -121,7 +124,7 @@ FINE = [
     ("heavy_imports_wait", "charms/x/src/x.py", "if TYPE_CHECKING:\n    import boto3"),
     ("values_are_frozen", "charms/x/src/x.py", "@dataclasses.dataclass(frozen=True)\nclass S: 1"),
     ("pods_know_podman", "onebox/pods.py", "run(['podman', 'ps'])"),
-    ("pods_know_podman", "onebox/x.py", '"""podman does it."""'),
+    ("pods_know_podman", "onebox/x.py", "shutil.which('podman')"),
 ]
 
 
