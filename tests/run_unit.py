@@ -38,8 +38,11 @@ def run(name: str, arguments: list[str]) -> bool:
     """Run one suite under coverage; tell whether it passed."""
     folders, path = suites()[name]
     print(f"== {name}", flush=True)
+    command = [sys.executable, "-m", "coverage", "run", "-m", "pytest", "-q"]
     # No unit test waits for anything, so one that takes minutes hangs.
-    command = [sys.executable, "-m", "coverage", "run", "-m", "pytest", "-q", "--timeout=120"]
+    command += ["--timeout=120"]
+    # The same examples in each run, and no deadline that a busy machine would miss.
+    command += ["--hypothesis-profile=ci"]
     done = subprocess.run(
         [*command, *arguments, *folders],
         check=False,
