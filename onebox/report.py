@@ -10,7 +10,7 @@ import datetime
 import typing
 from collections.abc import Iterator
 
-from onebox import model
+from onebox import changes, model
 
 CONTROLLER, CLOUD, REGION = "onebox", "onebox", "localhost"
 CONTROLLER_UUID = "00000000-0000-4000-8000-000000000000"
@@ -109,10 +109,17 @@ def unit_status(unit: model.Unit) -> model.Status:
     return model.Status("error", f'hook failed: "{unit.failure.hook.name}"', unit.agent.since)
 
 
+def agent_status(application: model.Application, unit: model.Unit) -> model.Status:
+    """Return the agent's status: it has no pod while that is made or replaced."""
+    if unit.replace or unit.pod != changes.pod_hash(application):
+        return model.Status("allocating", "", unit.agent.since)
+    return unit.agent
+
+
 def _unit(application: model.Application, unit: model.Unit) -> View:
     found: View = {
         "workload-status": _status(unit_status(unit)),
-        "juju-status": _status(unit.agent, version=model.JUJU_VERSION),
+        "juju-status": _status(agent_status(application, unit), version=model.JUJU_VERSION),
         "leader": application.leader == unit.name,
         "open-ports": unit.ports,
         "address": unit.address,

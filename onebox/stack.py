@@ -8,7 +8,7 @@ import pathlib
 import shlex
 import subprocess
 import typing
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 import yaml
 
@@ -61,14 +61,17 @@ class Access:
         return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values)
 
 
-def missing(status: Mapping[str, typing.Any]) -> list[str]:
+def missing(status: Mapping[str, typing.Any], without: Container[str] = ()) -> list[str]:
     """Return what is not active yet or still has work to do.
 
     Args:
         status: what ``juju status --format json`` prints.
+        without: applications that are left out.
     """
     found: list[str] = []
     for name, application in status["applications"].items():
+        if name in without:
+            continue
         units = application.get("units", {})
         if len(units) != application.get("scale", 0):
             found.append(f"{name} has {len(units)} of {application.get('scale', 0)} units")

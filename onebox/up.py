@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from onebox import bundlefile, client, console, home, images, pods, setup, stack
 
@@ -52,7 +52,8 @@ def _up(where: home.Home) -> None:
     with console.step("4/6", "deploying the bundle"):
         _deploy(where, port)
     with console.step("5/6", "waiting until all is active"):
-        _wait(READY_TIMEOUT)
+        # Without a model it waits for one, which the next step gives it.
+        _wait(READY_TIMEOUT, without=[] if _served() else [stack.MODELS])
     with console.step("6/6", "serving a model"):
         access = stack.find_access()
         _serve(podman, access)
@@ -190,15 +191,19 @@ def _deploy(where: home.Home, port: int) -> None:
             client.call("refresh", wanted, model=stack.MODEL)
 
 
-def _wait(timeout: float) -> None:
+def _wait(timeout: float, without: Sequence[str] = ()) -> None:
     """Wait until every unit is active, and tell meanwhile what is missing.
+
+    Args:
+        timeout: in seconds.
+        without: applications that are not waited for.
 
     Raises:
         console.CommandError: it takes longer; the text says what each unit waits for.
     """
     deadline = time.monotonic() + timeout
     line = console.Line()
-    while lacking := stack.missing(client.call("status", model=stack.MODEL)):
+    while lacking := stack.missing(client.call("status", model=stack.MODEL), without):
         if time.monotonic() > deadline:
             line.end()
             raise console.CommandError(
@@ -212,8 +217,7 @@ def _wait(timeout: float) -> None:
 
 def _serve(podman: pods.Podman, access: stack.Access) -> None:
     """Train and serve the example model, unless another one is served, and ask it."""
-    shown = stack.juju("config", "--model", stack.MODEL, stack.MODELS, "--format", "json")
-    served = json.loads(shown)["settings"]["models-uri"].get("value", "")
+    served = _served()
     if not served:
         console.say("   training a model as any client would, with examples/train_wine.py")
         _example(podman, access, "train_wine.py")
@@ -225,6 +229,12 @@ def _serve(podman: pods.Podman, access: stack.Access) -> None:
         return
     console.say("   asking for predictions, with examples/predict.py")
     _example(podman, access, "predict.py", access.model_url)
+
+
+def _served() -> str:
+    """Return the model that mlflow-models is to serve; empty when none was named."""
+    shown = stack.juju("config", "--model", stack.MODEL, stack.MODELS, "--format", "json")
+    return json.loads(shown)["settings"]["models-uri"].get("value", "")
 
 
 def _example(podman: pods.Podman, access: stack.Access, name: str, *arguments: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 from jubilant import _task as tasktypes
 from jubilant import modeltypes, secrettypes, statustypes, unittypes
 
-from onebox import model, report, table
+from onebox import changes, model, report, table
 
 NOW = datetime.datetime(2026, 11, 21, 10, 41, 5, tzinfo=datetime.UTC)
 SINCE = "2026-11-21T10:40:00Z"
@@ -53,6 +53,7 @@ def world() -> model.Model:
         unit.status = model.Status("waiting" if message else "active", message, SINCE)
         unit.agent = model.Status("idle", since=SINCE)
         unit.ports = ["5000/tcp"]
+        unit.pod = changes.pod_hash(server)
         server.units[unit.name] = unit
     minio = model.Application("minio", MINIO, channel="ckf-1.10/stable", leader="minio/0")
     minio.status = model.Status("active", "", SINCE)
@@ -74,6 +75,15 @@ def world() -> model.Model:
 def status(world: model.Model) -> statustypes.Status:
     """The status as jubilant reads it, through JSON."""
     return statustypes.Status._from_dict(json.loads(json.dumps(report.status(world, NOW))))
+
+
+def test_a_unit_whose_pod_is_replaced_is_not_idle(world: model.Model):
+    world.applications["mlflow-server"].units["mlflow-server/0"].replace = True
+
+    units = status(world).apps["mlflow-server"].units
+
+    assert units["mlflow-server/0"].juju_status.current == "allocating"
+    assert units["mlflow-server/10"].juju_status.current == "idle"
 
 
 def test_status_is_what_jubilant_reads(world: model.Model):
