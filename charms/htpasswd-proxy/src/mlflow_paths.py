@@ -71,3 +71,19 @@ REFUSED = (
     ),
 )
 """Paths that answer 404, as if the server had not the feature: clients and UI then do without."""
+
+SERVER_INFO = tuple(f"{api}/3.0/mlflow/server-info" for api in _APIS)
+"""Where the server says what it can do; clients ask there once."""
+
+NOT_OFFERED = (
+    "multipart_uploads_enabled",
+    "multipart_downloads_enabled",
+    "presigned_upload_run_id_supported",
+    "presigned_upload_model_id_supported",
+)
+"""What it says there about the refused paths, which must become false.
+
+A server with artifacts in S3 always says that it has them (MLflow 3.17.2, ``server/handlers.py``),
+and a client that was told so does not do without them when they answer 404
+(``store/artifact/mlflow_artifacts_repo.py``).
+"""

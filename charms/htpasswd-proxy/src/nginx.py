@@ -578,8 +578,26 @@ def _upstream_locations(upstream: Upstream, state: State) -> Iterator[Directive]
                 simple("proxy_read_timeout", "300s"),
             ],
         )
+    for path in mlflow_paths.SERVER_INFO:
+        yield block(
+            "location",
+            "=",
+            f"{prefix}/{path}",
+            body=[
+                simple("proxy_pass", f"http://{group}{base}/{path}"),
+                *_not_offered(),
+            ],
+        )
     for path in mlflow_paths.REFUSED:
         yield block("location", f"{prefix}/{path}", body=[simple("proxy_pass", "http://answers")])
+
+
+def _not_offered() -> Iterator[Directive]:
+    """Let the server not offer what is refused here."""
+    yield simple("sub_filter_types", "application/json")
+    yield simple("sub_filter_once", "off")
+    for name in mlflow_paths.NOT_OFFERED:
+        yield simple("sub_filter", f'"{name}":true', f'"{name}":false')
 
 
 def _by_name(upstream: Upstream, server: str) -> str:
