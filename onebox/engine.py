@@ -664,7 +664,7 @@ class Engine:
             "remote": hook.remote_unit or hook.remote_application,
             "code": code,
             "seconds": round(seconds, 4),
-            "tools": len(context.calls),
+            "tools": context.calls,
         }
         with self._logs, (self._home.model(world.name) / "hooks.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")

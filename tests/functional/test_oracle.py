@@ -306,7 +306,7 @@ def carry_out(stage: Stage, name: str, value: typing.Any) -> None:
 
 
 @hypothesis.given(commands=COMMANDS, leads=st.booleans())
-@hypothesis.settings(max_examples=15, deadline=None)
+@hypothesis.settings(max_examples=12, deadline=None)
 def test_the_same_charm_event_and_state_end_the_same(
     commands: list[tuple[str, typing.Any]], leads: bool
 ) -> None:
