@@ -15,7 +15,7 @@ import publish
 import reports
 import server
 import state
-from mlflow_kit import container, databag, problems, workload
+from mlflow_kit import container, databag, problems, shared_secret, workload
 from mlflow_kit.interfaces import kubernetes_manifest
 
 logger = logging.getLogger(__name__)
@@ -170,23 +170,13 @@ class MlflowServerCharm(ops.CharmBase):
         """Share the notebooks' Secrets by a Juju secret that is granted to its readers."""
         relations = [r for r in self.model.relations["secrets"] if r.active]
         content = kubernetes_manifest.secret_content(manifests)
-        try:
-            secret = self.model.get_secret(label=_MANIFESTS_LABEL)
-        except ops.SecretNotFoundError:
-            if not relations or not manifests:
-                self._save({"secrets": kubernetes_manifest.by_secret("")}, self.app)
-                return
-            secret = self.app.add_secret(content, label=_MANIFESTS_LABEL)
-        else:
-            if not relations or not manifests:
-                self._save({"secrets": kubernetes_manifest.by_secret("")}, self.app)
-                secret.remove_all_revisions()
-                return
-            if secret.peek_content() != content:
-                secret.set_content(content)
-        uri = secret.id or secret.get_info().id
+        secret = shared_secret.keep(
+            self.model, self.app, _MANIFESTS_LABEL, content if manifests and relations else None
+        )
+        uri = shared_secret.uri(secret) if secret else ""
         for relation in relations:
-            if databag.save(relation.data[self.app], kubernetes_manifest.by_secret(uri)):
+            written = databag.save(relation.data[self.app], kubernetes_manifest.by_secret(uri))
+            if secret is not None and written:
                 secret.grant(relation)
 
     def _runs(self) -> bool:

@@ -267,7 +267,8 @@ def s3(stores: Stores) -> Any:
     import botocore.config
 
     os.environ.update(stores.environment)
-    return boto3.client(
+    # A session of its own, since each keeps the keys that it has read for a minute.
+    return boto3.session.Session().client(
         "s3",
         endpoint_url=stores.endpoint,
         config=botocore.config.Config(

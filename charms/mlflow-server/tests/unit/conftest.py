@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
+import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -146,7 +146,14 @@ def relation(endpoint: str, number: int) -> testing.Relation:
     return testing.Relation(endpoint, remote_app_name=f"remote-{endpoint}", id=number)
 
 
-def container(**options: Any) -> testing.Container:
+def container(disk: pathlib.Path | None = None, **options: Any) -> testing.Container:
+    """Return the workload container; with a disk its files stay from one event to the next."""
+    if disk is not None:
+        for top in ("etc", "opt", "run", "var"):
+            (disk / top).mkdir(exist_ok=True)
+            options.setdefault("mounts", {})[top] = testing.Mount(
+                location=f"/{top}", source=disk / top
+            )
     return testing.Container(server.CONTAINER, can_connect=True, **options)
 
 
@@ -154,10 +161,11 @@ def state(
     *relations: testing.RelationBase,
     leader: bool = True,
     secrets: tuple[testing.Secret, ...] = (),
+    disk: pathlib.Path | None = None,
     workload: testing.Container | None = None,
     config: Mapping[str, str | int | bool] | None = None,
 ) -> testing.State:
-    """Return a state with these relations; the database's secret is there when it is needed."""
+    """Return a state with these relations, and the secrets that they mention."""
     needed = {
         "secret:database0000000000": postgresql_secret(),
         "secret:account00000000000000": account_secret(),
@@ -166,15 +174,13 @@ def state(
     mentioned = {
         identifier: secret
         for identifier, secret in needed.items()
-        if any(
-            identifier in getattr(each, "remote_app_data", {}).values() for each in relations
-        )
+        if any(identifier in getattr(each, "remote_app_data", {}).values() for each in relations)
     }
     return testing.State(
         leader=leader,
         model=testing.Model(MODEL),
         relations=relations,
-        containers={workload or container()},
+        containers={workload or container(disk)},
         secrets={**mentioned, **given}.values(),
         config=dict(config or {}),
     )
@@ -205,22 +211,10 @@ def with_check(
     )
 
 
-def text(
-    ctx: testing.Context[MlflowServerCharm], found: testing.State, path: str
-) -> str | None:
-    """Return a file of the container."""
-    file = found.get_container(server.CONTAINER).get_filesystem(ctx) / path[1:]
-    with contextlib.suppress(FileNotFoundError):
-        return file.read_text()
-    return None
-
-
-def write(
-    ctx: testing.Context[MlflowServerCharm], found: testing.State, path: str, content: str
-) -> None:
-    """Have a program of the container write a file."""
-    file = found.get_container(server.CONTAINER).get_filesystem(ctx) / path[1:]
-    file.write_text(content)
+def says(disk: pathlib.Path, program: str, **content: str) -> None:
+    """Have ``serve`` or ``migrate`` write its state."""
+    path = {"serve": server.SERVE_STATE, "migrate": server.MIGRATE_STATE}[program]
+    (disk / path[1:]).write_text(json.dumps(content))
 
 
 def services(found: testing.State) -> dict[str, ops.pebble.ServiceStatus]:
