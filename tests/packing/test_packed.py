@@ -77,13 +77,20 @@ def _pythons() -> dict[str, str]:
 PYTHONS = _pythons()
 
 
+@pytest.fixture(scope="session")
+def agents(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where charms are unpacked, each of them once."""
+    return tmp_path_factory.mktemp("agents")
+
+
 @pytest.fixture
-def unpacked(charm: Path, packed: dict[str, Path], tmp_path: Path) -> Path:
+def unpacked(charm: Path, packed: dict[str, Path], agents: Path) -> Path:
     """The charm as Juju lays it out in a unit."""
-    folder = tmp_path / "agents" / "unit-x-0" / "charm"
-    with zipfile.ZipFile(packed[charm.name]) as archive:
-        for info in archive.infolist():
-            Path(archive.extract(info, folder)).chmod(info.external_attr >> 16 & 0o777)
+    folder = agents / f"unit-{charm.name}-0" / "charm"
+    if not folder.exists():
+        with zipfile.ZipFile(packed[charm.name]) as archive:
+            for info in archive.infolist():
+                Path(archive.extract(info, folder)).chmod(info.external_attr >> 16 & 0o777)
     return folder
 
 
@@ -107,7 +114,7 @@ def _environment(folder: Path, python: str, tmp_path: Path) -> dict[str, str]:
         "JUJU_CHARM_DIR": str(folder),
         "JUJU_MODEL_NAME": "test",
         "JUJU_MODEL_UUID": "a1b2c3d4-0000-4000-8000-000000000000",
-        "JUJU_UNIT_NAME": f"{folder.parent.name}/0".removeprefix("unit-"),
+        "JUJU_UNIT_NAME": "x/0",
         "JUJU_VERSION": "3.6.11",
     }
 
@@ -225,11 +232,17 @@ def test_is_small(charm: Path, packed: dict[str, Path]):
     assert size <= MAX_MEGABYTES, f"{charm.name}.charm has {size:.1f} MB"
 
 
-def test_same_sources_same_bytes(charm: Path, packed: dict[str, Path], tmp_path: Path):
+@pytest.fixture(scope="session")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another build folder, in which nothing is cached from before."""
+    return tmp_path_factory.mktemp("build")
+
+
+def test_same_sources_same_bytes(charm: Path, packed: dict[str, Path], elsewhere: Path):
     # GIVEN a charm packed before, WHEN it is packed again elsewhere, at another time and umask
     umask = os.umask(0o077)
     try:
-        again = pack.pack(charm, tmp_path)
+        again = pack.pack(charm, elsewhere)
     finally:
         os.umask(umask)
     # THEN not a byte differs
