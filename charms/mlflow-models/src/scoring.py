@@ -16,7 +16,7 @@ from mlflow_kit import plan as plans
 from state import State
 
 _KILL_DELAY = 12
-"""Seconds; a server gives its running requests 10 of them."""
+"""Seconds; a server needs 9 of them at most to end what runs."""
 
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -57,10 +57,14 @@ def plan(state: State) -> plans.Plan:
 def wanted(state: State) -> Mapping[str, object] | None:
     """Return what a server shall be asked for; None before a model was fetched.
 
-    The digest of the program is part of it, so that a new one takes over like a new model.
+    A model that was fetched for another URI goes on being served, but is not started again. The
+    digest of the program is part of it, so that a new one takes over like a new model.
     """
     model = state.result.model
     if model is None:
+        return None
+    in_use = any(slot.content is not None for slot in state.slots)
+    if model.requested != state.config.models_uri and not in_use:
         return None
     return {
         "serial": model.serial,

@@ -6,44 +6,45 @@ file:
     {"generation": 3, "serial": 2, "path": "/var/lib/mlflow-models/fetched/models/2",
      "port": 8080, "workers": 1, "log-level": "info", "request-timeout": 60, "check": "serving"}
 
-The socket is shared (SO_REUSEPORT): a new model is loaded while the old one answers, and the
-charm stops the old server only after this one has reported `up`. REPORT is the file for that: a
-JSON mapping of `generation` and `serial` as in SLOT, `status` (`loading`, `up` or `failed`),
-`error` and `mlflow`, the version of MLflow that serves.
+REPORT is the file in which this program says how far it is: a JSON mapping of `generation` and
+`serial` as in SLOT, `status` (`loading`, `up` or `failed`), `error` and `mlflow`, the version of
+MLflow that serves.
+
+A model is loaded while the previous one answers. Then both servers answer, on one socket, until
+the charm stops the previous one: it does so when this one has reported `up`.
 
 It is MLflow's own scoring server, run by uvicorn in this process: `mlflow models serve` would
-start the same application through a shell, with an extra process and twice the memory.
+start the same application through a shell, with one more process and twice the memory.
 """
 
 from __future__ import annotations
 
+import asyncio
+import importlib.metadata
 import json
 import logging
+import multiprocessing
+import multiprocessing.connection
 import os
+import signal
 import socket
 import sys
 import threading
-import time
 import types
 import typing
 from pathlib import Path
 
+import handover
 import pebble_notify
 import uvicorn
 
-if typing.TYPE_CHECKING:
-    import fastapi
-
 logger = logging.getLogger("serve")
 
-_FILES = "MLFLOW_MODELS_FILES"
-"""Hands both files to uvicorn's worker processes, which import this module anew."""
+_QUIET = 1.0
+"""Seconds between the last connection that is accepted and the end of those without a request."""
 
-_STARTUP_FAILURE = 3
-"""Exit status by which a uvicorn worker says that another start would fail as well."""
-
-_DRAIN = 10
-"""Seconds that running requests get after SIGTERM; below the kill delay in Pebble's plan."""
+_DRAIN = 8
+"""Seconds that running requests get then; both together are below the kill delay."""
 
 
 class Slot:
@@ -51,67 +52,51 @@ class Slot:
 
     def __init__(self, slot_file: str, report_file: str) -> None:
         self.content: dict = json.loads(Path(slot_file).read_text())
-        self._report_file = Path(report_file)
+        self.report_file = Path(report_file)
 
     def report(self, status: str, error: str = "") -> None:
         """Say how far the server is."""
-        import mlflow.version
-
         # Workers may report at the same time.
-        temporary = self._report_file.with_suffix(f".{os.getpid()}")
+        temporary = self.report_file.with_suffix(f".{os.getpid()}")
         found = {
             "generation": self.content["generation"],
             "serial": self.content["serial"],
             "status": status,
             "error": error,
-            "mlflow": mlflow.version.VERSION,
+            "mlflow": importlib.metadata.version("mlflow"),
         }
         temporary.write_text(json.dumps(found))
-        temporary.replace(self._report_file)
+        temporary.replace(self.report_file)
 
 
-def main(slot_file: str, report_file: str) -> None:
-    """Serve until told to stop."""
-    slot = Slot(slot_file, report_file)
-    slot.report("loading")
-    os.environ[_FILES] = json.dumps([slot_file, report_file])
-    os.environ["MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"] = str(slot.content["request-timeout"])
-    level = slot.content["log-level"]
-    with _socket(slot.content["port"]) as listener:
-        threading.Thread(target=_announce, args=(slot, listener), daemon=True).start()
-        uvicorn.run(
-            "serve:application",
-            factory=True,
-            fd=listener.fileno(),
-            workers=slot.content["workers"],
-            log_level=level,
-            # The proxy in front has an access log; two would cost throughput.
-            access_log=level == "debug",
-            timeout_graceful_shutdown=_DRAIN,
-        )
+class Server(uvicorn.Server):
+    """Says when it is up, and ends without cutting off anybody."""
 
+    def __init__(self, config: uvicorn.Config, slot: Slot) -> None:
+        super().__init__(config)
+        self._slot = slot
 
-def _socket(port: int) -> socket.socket:
-    """Return a bound socket that does not listen yet, so that nothing is sent to it."""
-    dual = socket.has_dualstack_ipv6()
-    bound = socket.socket(socket.AF_INET6 if dual else socket.AF_INET, socket.SOCK_STREAM)
-    if dual:
-        bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    bound.bind(("::" if dual else "0.0.0.0", port))
-    return bound
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then report it, and call the charm once Pebble's check agrees."""
+        await super().startup(sockets=sockets)
+        self._slot.report("up")
+        check = self._slot.content["check"]
+        call = (lambda: pebble_notify.wait_until_up(check),)
+        threading.Thread(target=_call_charm, args=call, daemon=True).start()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept nothing more, answer what comes on open connections, then close those.
 
-def application() -> fastapi.FastAPI:
-    """Return the scoring server with the model loaded; called once in each worker."""
-    slot = Slot(*json.loads(os.environ[_FILES]))
-    import mlflow.pyfunc
-    from mlflow.pyfunc import scoring_server
-
-    with _Reported(slot):
-        model = mlflow.pyfunc.load_model(slot.content["path"])
-    return scoring_server.init(model)
+        uvicorn alone would close a connection whose request is still on its way.
+        """
+        for server in self.servers:
+            server.close()
+        self.server_state.default_headers = [
+            *self.server_state.default_headers,
+            (b"connection", b"close"),
+        ]
+        await asyncio.sleep(_QUIET)
+        await super().shutdown(sockets)
 
 
 class _Reported:
@@ -138,16 +123,63 @@ class _Reported:
             reason = f"cannot be loaded ({kind.__name__}); the log of the service says more"
         self._slot.report("failed", reason)
         _call_charm(pebble_notify.notify)
-        raise SystemExit(_STARTUP_FAILURE) from error
+        raise SystemExit(1) from error
 
 
-def _announce(slot: Slot, listener: socket.socket) -> None:
-    """Report `up` once the socket listens, and call the charm once Pebble's check agrees."""
-    # A connection to the port would not tell: the previous server may answer it.
-    while not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        time.sleep(0.05)
-    slot.report("up")
-    _call_charm(lambda: pebble_notify.wait_until_up(slot.content["check"]))
+def main(slot_file: str, report_file: str) -> None:
+    """Serve until told to stop."""
+    slot = Slot(slot_file, report_file)
+    slot.report("loading")
+    os.environ["MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"] = str(slot.content["request-timeout"])
+    workers = slot.content["workers"]
+    folder = slot.report_file.parent
+    with handover.listener(slot.content["port"], folder) as listener:
+        run = work if workers == 1 else supervise
+        run(slot, listener)
+
+
+def work(slot: Slot, listener: socket.socket) -> None:
+    """Load the model and answer; returns after SIGTERM."""
+    from mlflow import pyfunc
+    from mlflow.pyfunc import scoring_server
+
+    with _Reported(slot):
+        application = scoring_server.init(pyfunc.load_model(slot.content["path"]))
+    level = slot.content["log-level"]
+    config = uvicorn.Config(
+        application,
+        log_level=level,
+        # The proxy in front has an access log; two would cost throughput.
+        access_log=level == "debug",
+        timeout_graceful_shutdown=_DRAIN,
+    )
+    with handover.offered(listener, slot.report_file.with_suffix(f".{os.getpid()}.sock")):
+        Server(config, slot).run(sockets=[listener])
+
+
+def supervise(slot: Slot, listener: socket.socket) -> None:
+    """Run several workers; the first that ends takes the others and this program with it.
+
+    Pebble then starts all again, as it does with a single one.
+    """
+    # Nothing that would not survive a fork has been imported here, nor any thread started.
+    context = multiprocessing.get_context("fork")
+    workers = [
+        context.Process(target=work, args=(slot, listener)) for _ in range(slot.content["workers"])
+    ]
+    for worker in workers:
+        worker.start()
+
+    def stop(*_: object) -> None:
+        for worker in workers:
+            worker.terminate()
+
+    signal.signal(signal.SIGTERM, stop)
+    multiprocessing.connection.wait([worker.sentinel for worker in workers])
+    stop()
+    for worker in workers:
+        worker.join()
+    sys.exit(max(abs(worker.exitcode or 0) for worker in workers))
 
 
 def _call_charm(call: typing.Callable[[], object]) -> None:

@@ -95,6 +95,13 @@ def test_emptying_the_option_stops_everything(unit: Unit):
     assert unit.running == {"serve-a", "fetch"}
 
 
+def test_a_model_that_was_stopped_does_not_come_back_with_another(unit: Unit):
+    unit.serving()
+    unit.configure(models_uri="")
+    unit.configure(models_uri="models:/wine/2")
+    assert unit.running == {"fetch"}
+
+
 def test_serving_goes_on_while_the_tracking_server_restarts(unit: Unit):
     # GIVEN a served model, WHEN the server withdraws its address
     unit.serving()
