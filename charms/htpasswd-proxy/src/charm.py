@@ -164,9 +164,7 @@ class HtpasswdProxyCharm(ops.CharmBase):
         if not self.unit.is_leader():
             return
         for relation in state.active(self.model, state.UPSTREAMS):
-            databag.save(
-                relation.data[self.app], outgoing.upstreams.get(relation.id, ingress.withdrawal())
-            )
+            databag.save(relation.data[self.app], outgoing.upstreams.get(relation.id, {}))
         for relation in state.active(self.model, state.BASIC_AUTH):
             databag.save(relation.data[self.app], outgoing.basic_auth.get(relation.id, {}))
 

@@ -32,7 +32,8 @@ class Outgoing:
 def outgoing(state: State, health: Health) -> Outgoing:
     """Return the databags; nobody is sent to a proxy that does not serve.
 
-    While nginx starts, what was said before stays, and nothing new is said.
+    While nginx starts, or an ingress has not given its address yet, what was said before stays
+    and nothing new is said: applications restart when their address changes.
     """
     inside = uris.service_url(state.application, state.model, nginx.PORT)
     endpoints = [
@@ -58,7 +59,7 @@ def outgoing(state: State, health: Health) -> Outgoing:
             host=uris.unit_host(state.unit, state.model), ip=state.address
         ),
     )
-    if health.starting:
+    if health.starting or (health.ok and state.behind_ingress and not state.external_url):
         return request
     return dataclasses.replace(
         request,

@@ -451,7 +451,23 @@ def test_ingress_that_has_not_answered_is_waited_for(context: Context) -> None:
     before = state(relations={testing.PeerRelation("peers"), asked, outer})
     after = running(context, before)
     assert after.unit_status == ops.WaitingStatus("ingress (traefik-k8s): waiting for an address")
-    assert url(after, asked) == f"{INSIDE}/mlflow-server"
+
+
+def test_no_address_that_changes_at_once_is_given(context: Context) -> None:
+    # GIVEN an application in front of which there will be an ingress
+    asked, outer = upstream(), testing.Relation("ingress", remote_app_name="traefik-k8s")
+    relations = {testing.PeerRelation("peers"), asked, outer}
+    # WHEN that has not given its address yet
+    waiting = running(context, state(relations=relations))
+    # THEN nothing is said, rather than an address inside that is replaced a moment later
+    assert url(waiting, asked) is None
+    # AND an address that was given stays while the ingress comes back
+    known = running(context, state(relations={testing.PeerRelation("peers"), asked}))
+    again = context.run(
+        context.on.relation_created(outer),
+        dataclasses.replace(known, relations={*known.relations, outer}),
+    )
+    assert url(again, asked) == f"{INSIDE}/mlflow-server"
 
 
 def test_container_that_came_back_empty_gets_the_same_files(context: Context) -> None:
