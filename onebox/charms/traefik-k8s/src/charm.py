@@ -65,6 +65,8 @@ class TraefikCharm(ops.CharmBase):
         resolv_conf = workload.read_text(self._container, "/etc/resolv.conf")
         plan = nginx.plan([*routes.values()], nginx.nameserver(resolv_conf or ""))
         health = workload.apply(self._container, plan, settle=_SETTLE)
+        if external is None:
+            found.append(problems.waiting(f"waiting for an address; {_OPTION} can give one"))
         # While nginx is away, what was sent stays: it comes back under the same address.
         if health.ok and external and self.unit.is_leader():
             self._publish(routes, external)

@@ -91,6 +91,19 @@ def test_address_follows_the_option(make_unit: Callable[..., Unit], option: str,
     assert answered(unit, requirer) == url
 
 
+def test_without_any_address_it_waits(make_unit: Callable[..., Unit]) -> None:
+    # GIVEN a unit that Juju has given no address
+    nowhere = testing.Network("ingress", bind_addresses=[], ingress_addresses=[])
+    requirer = relation()
+    unit = make_unit(relations={requirer}, networks={nowhere}, config={"external_hostname": ""})
+    # WHEN nginx is healthy
+    unit.start()
+    # THEN it says what helps, and gives no address
+    message = "waiting for an address; external_hostname can give one"
+    assert unit.status == ops.WaitingStatus(message)
+    assert unit.sent(requirer) == {}
+
+
 @pytest.mark.parametrize("option", ["http://a", "a b", "a:0", "a:70000", "a/b", "a;b", "a\nb"])
 def test_bad_option_blocks_and_keeps_what_runs(
     make_unit: Callable[..., Unit], option: str
