@@ -19,6 +19,8 @@ def reader(model: ops.Model) -> Reader:
     """
 
     def read(uri: str) -> Mapping[str, str] | None:
+        if not uri:
+            return None
         try:
             # With refresh the newest revision is tracked from here on; a plain read would stay
             # on the first one that this unit has ever seen.

@@ -96,15 +96,22 @@ def parse_web(url: str) -> urllib.parse.SplitResult:
     """
     if any(char.isspace() or not char.isprintable() for char in url):
         raise ValueError("has blanks or control characters")
-    parts = urllib.parse.urlsplit(url)
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError:
+        raise ValueError("is not a URL") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("is not an http or https URL")
     if not is_host(parts.hostname.removesuffix(".")):
         raise ValueError("has a host that is neither a name nor an address")
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise ValueError("has a user, query or fragment, which an address of a service has not")
-    # Reading the port checks it: urlsplit itself does not.
-    if parts.port == 0:
+    try:
+        # Reading the port checks it: urlsplit itself does not.
+        valid = parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
         raise ValueError("has a port that is not between 1 and 65535")
     return parts._replace(path=parts.path.rstrip("/"))
 

@@ -435,7 +435,8 @@ def _check(check: plans.Check) -> ops.pebble.CheckDict:
         "override": "replace",
         "startup": "enabled",
         "period": _duration(check.period),
-        "timeout": _duration(check.timeout),
+        # Pebble cuts the timeout to the period, and says so in its plan.
+        "timeout": _duration(min(check.timeout, check.period)),
         "threshold": check.threshold,
     }
     if check.url:

@@ -16,6 +16,7 @@ import pytest
 
 from mlflow_kit import plan as plans
 from mlflow_kit import workload
+from mlflow_kit.container import pebble_notify
 from tools import goprogram
 
 T = TypeVar("T")
@@ -537,6 +538,49 @@ def test_a_hook_that_dies_half_way_is_made_good_by_the_next(
         eventually(lambda: sorted(daemon.lines) == ["ran", "ran", "start", "start"])
     # AND the one after that nothing
     assert workload.apply(pebble.container, changed).restarted == ()
+
+
+def notify(pebble: Pebble, call: str) -> subprocess.Popen[bytes]:
+    """Run the notifying program as in a container: a plain file, without our library."""
+    program = pathlib.Path(pebble_notify.__file__)
+    code = f"import sys; sys.path.append('.'); import {program.stem} as n; {call}"
+    return subprocess.Popen(
+        ["python3", "-I", "-c", code],
+        cwd=program.parent,
+        env={**os.environ, "PEBBLE_SOCKET": str(pebble.socket)},
+    )
+
+
+def test_a_program_can_wake_the_charm(pebble: Pebble):
+    assert notify(pebble, "n.notify()").wait(timeout=20) == 0
+
+    (notice,) = pebble.client.get_notices(keys=[pebble_notify.KEY])
+    assert notice.type == ops.pebble.NoticeType.CUSTOM
+
+
+def test_the_notice_comes_when_the_check_is_up(pebble: Pebble, daemon: Daemon):
+    # GIVEN a check that fails for now
+    ready = daemon.folder / "ready"
+    check = plans.Check(name="program", argv=("test", "-e", str(ready)), period=0.3)
+    workload.apply(pebble.container, dataclasses.replace(daemon.plan(), checks=(check,)))
+    process = notify(pebble, "sys.exit(not n.wait_until_up('program', seconds=20))")
+    eventually(lambda: pebble.container.get_check("program").failures)
+    assert pebble.client.get_notices(keys=[pebble_notify.KEY]) == []
+
+    # WHEN it succeeds
+    ready.touch()
+
+    # THEN the charm is told
+    assert process.wait(timeout=20) == 0
+    assert len(pebble.client.get_notices(keys=[pebble_notify.KEY])) == 1
+
+
+def test_a_notice_without_pebble_is_an_os_error(pebble: Pebble):
+    pebble.stop()
+
+    process = notify(pebble, "\ntry: n.notify()\nexcept OSError: sys.exit(7)")
+
+    assert process.wait(timeout=20) == 7
 
 
 def test_layers_of_the_image_do_not_run(pebble: Pebble, daemon: Daemon):

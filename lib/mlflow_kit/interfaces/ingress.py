@@ -168,10 +168,11 @@ def _read_per_app(
     if isinstance(port, Invalid):
         return port
     # A null is how some requirers write "not set".
-    scheme = _parse.json_value(app, "scheme") or "http"
-    if scheme not in {"http", "https"}:
+    scheme = _parse.json_value(app, "scheme")
+    if scheme not in (None, "http", "https"):
         return Invalid("scheme is neither http nor https")
-    strip = _parse.boolean(_parse.json_value(app, "strip-prefix") or False, "strip-prefix")
+    stripped = _parse.json_value(app, "strip-prefix")
+    strip = _parse.boolean(False if stripped is None else stripped, "strip-prefix")
     if isinstance(strip, Invalid):
         return strip
     hosts = _unit_hosts(units)
@@ -181,7 +182,7 @@ def _read_per_app(
         application=name,
         model=model,
         port=port,
-        scheme=str(scheme),
+        scheme=str(scheme or "http"),
         strip_prefix=strip,
         hosts=hosts,
     )
@@ -225,7 +226,7 @@ def _read_sdi(app: Mapping[str, str], model: str) -> Absent | Invalid | Requirer
         return prefix
     # Without ``rewrite`` the path is passed on as it came.
     rewrite = data.get("rewrite", prefix)
-    if rewrite not in {"/", prefix}:
+    if rewrite not in ("/", prefix):
         return Invalid("rewrite is neither / nor the prefix")
     return Requirer(
         application=service,
