@@ -5,9 +5,10 @@ header of every request, by ``auth_request``; only ``/health`` is exempt. Verdic
 auth server on a socket, which compares the bcrypt hash (85 ms), and yes is cached. Then the
 request goes to the upstream without that header.
 
-The verdict cache. The key is the header and a digest of the password file. For these two the
-verdict never changes, so it cannot be stale: an account that was removed or has a new password
-is refused from the first request after the reload, as its old verdicts are under another key.
+The verdict cache. The key is the header and a digest of the user's line in the password file.
+For these two the verdict never changes, so it cannot be stale: an account that was removed or
+has a new password is refused from the first request after the reload, as its old verdicts are
+under another key, and nobody else has to be checked again.
 How long one is kept only says how long the header stays in memory. nginx writes the key into the
 cache file and has no function that could hash it (njs is not in Debian's nginx-light, nor
 loaded by the official image), so the files, with passwords in them, are in a directory in
@@ -211,12 +212,12 @@ def _http(state: State, users: str, paths: Paths) -> Iterator[Directive]:
     for module in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"):
         yield simple(f"{module}_temp_path", f"{paths.temporary}/{module}")
     yield from _verdict_zones(paths)
-    yield from _maps(state)
+    yield from _maps(state, users)
     yield block("upstream", "auth", body=_servers([f"unix:{paths.socket('auth')}"]))
     yield block("upstream", "answers", body=_servers([f"unix:{paths.socket('answers')}"]))
     for upstream in state.upstreams:
         yield from _upstream_groups(upstream, paths)
-    yield block("server", body=_outer_server(state, users, paths))
+    yield block("server", body=_outer_server(state, paths))
     yield block("server", body=_auth_server(state, paths))
     yield block("server", body=_answers_server(state, paths))
     for upstream in state.upstreams:
@@ -243,7 +244,20 @@ def _verdict_zones(paths: Paths) -> Iterator[Directive]:
     yield simple("limit_req_zone", "$http_x_peer", "zone=peers:1m", "rate=5r/s")
 
 
-def _maps(state: State) -> Iterator[Directive]:
+def _maps(state: State, users: str) -> Iterator[Directive]:
+    # Names have up to 64 characters, of which the default sizes of nginx's tables take fewer.
+    yield simple("map_hash_bucket_size", "256")
+    yield simple("map_hash_max_size", "4096")
+    yield block(
+        "map",
+        "$remote_user",
+        "$user_digest",
+        body=[
+            # The backslash makes a word of its own, such as "default", a name as any other.
+            *(simple(f"\\{name}", digest) for name, digest in _digests(users).items()),
+            simple("default", ""),
+        ],
+    )
     # Without a header there is no password to guess: no limit and no delay before the 401 that
     # makes a browser ask.
     yield block(
@@ -280,6 +294,20 @@ def _maps(state: State) -> Iterator[Directive]:
     )
 
 
+def _digests(users: str) -> dict[str, str]:
+    """Return a digest for each name of the password file.
+
+    A map of nginx does not tell A from a, so names that differ in that only share one.
+    """
+    lines: dict[str, list[str]] = {}
+    for line in users.splitlines():
+        lines.setdefault(line.partition(":")[0].lower(), []).append(line)
+    return {
+        name: hashlib.sha256("\n".join(found).encode()).hexdigest()
+        for name, found in sorted(lines.items())
+    }
+
+
 def _upstream_groups(upstream: Upstream, paths: Paths) -> Iterator[Directive]:
     servers = [
         f"{uris.bracketed(server)}:{upstream.request.port}"
@@ -300,7 +328,7 @@ def _servers(addresses: Iterable[str]) -> Iterator[Directive]:
     yield simple("keepalive_timeout", _UPSTREAM_KEEPALIVE)
 
 
-def _outer_server(state: State, users: str, paths: Paths) -> Iterator[Directive]:
+def _outer_server(state: State, paths: Paths) -> Iterator[Directive]:
     yield simple("listen", str(paths.port), "default_server")
     yield simple("server_name", "_")
     yield simple("client_max_body_size", _DEFAULT_BODY)
@@ -316,7 +344,7 @@ def _outer_server(state: State, users: str, paths: Paths) -> Iterator[Directive]
     yield simple("auth_request_set", "$verified_user", "$upstream_http_x_verified_user")
     yield from _upstream_headers()
     yield from _error_pages()
-    yield block("location", "=", _VERDICT, body=_verdict_location(users))
+    yield block("location", "=", _VERDICT, body=_verdict_location())
     yield block(
         "location",
         "=",
@@ -456,15 +484,19 @@ def _json_return(status: int, code: str, message: str) -> Directive:
     return simple("return", str(status), json.dumps({"error_code": code, "message": message}))
 
 
-def _verdict_location(users: str) -> Iterator[Directive]:
-    digest = hashlib.sha256(users.encode()).hexdigest()
+def _verdict_location() -> Iterator[Directive]:
     yield simple("internal")
     yield simple("auth_request", "off")
     yield simple("proxy_pass", "http://auth/$check")
     yield simple("proxy_pass_request_body", "off")
     yield simple("proxy_pass_request_headers", "off")
+    # The size is held against the limit of the path that the client asked for, and not of this.
+    yield simple("client_max_body_size", "0")
     for name, value in {
         "Connection": "",
+        # Or else the length of the client's body would announce one that does not follow.
+        "Content-Length": "",
+        "Transfer-Encoding": "",
         "Host": "auth",
         "Authorization": "$http_authorization",
         "X-Peer": "$realip_remote_addr",
@@ -474,7 +506,7 @@ def _verdict_location(users: str) -> Iterator[Directive]:
     yield simple("proxy_read_timeout", "5s")
     yield simple("proxy_max_temp_file_size", "1m")
     yield simple("proxy_cache", "verdicts")
-    yield simple("proxy_cache_key", f"{digest} $http_authorization")
+    yield simple("proxy_cache_key", "$user_digest $http_authorization")
     yield simple("proxy_cache_valid", "200", _KEEP_VERDICT)
     # Many requests at once with a password that is new: one hash for all of them.
     yield simple("proxy_cache_lock", "on")

@@ -212,6 +212,19 @@ def test_headers_of_the_server_reach_every_upstream() -> None:
     assert sent["X-Forwarded-For"] == "$realip_remote_addr"
 
 
+def test_verdict_depends_on_one_header_of_the_client() -> None:
+    location = next(d for d in outer_server()["block"] if d["args"] == ["=", "verdict"])
+    sent = {
+        d["args"][0]: d["args"][1] for d in location["block"] if "proxy_set_header" in d.values()
+    }
+    # THEN neither a body nor its length goes to the auth server
+    assert sent["Content-Length"] == sent["Transfer-Encoding"] == ""
+    switches = {d["directive"]: d["args"] for d in location["block"]}
+    assert switches["proxy_pass_request_body"] == ["off"]
+    assert switches["proxy_pass_request_headers"] == ["off"]
+    assert sent["Authorization"] == "$http_authorization"
+
+
 @pytest.mark.parametrize("path", mlflow_paths.REFUSED)
 @pytest.mark.parametrize("name", ["mlflow-server", "named"])
 def test_refused_paths_do_not_reach_an_upstream(path: str, name: str) -> None:
@@ -223,13 +236,36 @@ def test_refused_paths_do_not_reach_an_upstream(path: str, name: str) -> None:
     assert [d["args"] for d in location["block"]] == [["http://answers"]]
 
 
-def test_cache_key_follows_the_users() -> None:
-    def key(users: str) -> str:
-        tree = parse(nginx.config(STATE, users))
-        return next(d["args"][0] for d in walk(tree) if d["directive"] == "proxy_cache_key")
+def digests(users: str) -> dict[str, str]:
+    """What stands for each user in the key of the verdict cache."""
+    tree = parse(nginx.config(STATE, users))
+    key = next(d["args"] for d in walk(tree) if d["directive"] == "proxy_cache_key")
+    assert key == ["$user_digest $http_authorization"]
+    found = next(d for d in walk(tree) if d["args"] == ["$remote_user", "$user_digest"])
+    # crossplane leaves two backslashes of a quoted word as they are; nginx makes one of them.
+    return {d["directive"].replace("\\\\", "\\"): d["args"][0] for d in found["block"]}
 
-    assert key("a:1\n") != key("a:2\n")
-    assert key("a:1\n") == key("a:1\n")
+
+def test_cache_key_follows_the_password_of_each_user() -> None:
+    before = digests("ada:1\nbob:1\n")
+    after = digests("ada:2\nbob:1\n")
+    # THEN a new password makes old verdicts of this user useless, and of no other
+    assert before[r"\ada"] != after[r"\ada"]
+    assert before[r"\bob"] == after[r"\bob"]
+    # AND whoever is not there has no digest, but neither a verdict that is kept
+    assert after["default"] == ""
+
+
+@pytest.mark.parametrize("name", ["default", "hostnames", "include", "volatile", "-", ".", "@"])
+def test_names_that_mean_something_to_nginx_are_only_names(name: str) -> None:
+    assert digests(f"{name}:1\n").keys() == {rf"\{name}", "default"}
+
+
+def test_names_that_differ_in_case_only_share_a_digest() -> None:
+    # A map of nginx takes both for the same.
+    before, after = digests("Ada:1\nada:1\n"), digests("Ada:1\nada:2\n")
+    assert before.keys() == {r"\ada", "default"}
+    assert before[r"\ada"] != after[r"\ada"]
 
 
 def test_no_password_is_in_the_plan() -> None:
