@@ -19,8 +19,10 @@ def find(state: State) -> tuple[Problem, ...]:
     if state.missing:
         # A tracking server withdraws its address while it restarts. Where its model is served
         # already, nobody waits for that.
-        ignored = state.missing.kind is problems.Kind.WAITING and _is_served(state)
-        return state.problems if ignored else (state.missing, *state.problems)
+        if state.missing.kind is problems.Kind.WAITING and _is_served(state):
+            return state.problems
+        missing = Problem(state.missing.kind, f"{state.missing.message}{_still(state)}")
+        return (missing, *state.problems)
     if not state.connected:
         return state.problems
     return (*_model(state), *state.problems)

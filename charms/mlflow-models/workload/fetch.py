@@ -19,6 +19,7 @@ Imports the standard library and MLflow, the latter late: its import takes secon
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -282,6 +283,9 @@ def _explained(error: BaseException) -> FetchError:
         if found:
             return found
         cause = cause.__cause__ or cause.__context__
+    # MLflow downloads in threads, and joins what went wrong there to a text.
+    if os.strerror(errno.ENOSPC) in str(error):
+        return FetchError("cannot be stored: there is no space left in the container")
     if isinstance(error, OSError):
         reason = os.strerror(error.errno) if error.errno else type(error).__name__
         return FetchError(f"cannot be stored: {reason}", blocked=False)

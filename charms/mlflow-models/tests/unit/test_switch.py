@@ -122,7 +122,7 @@ def test_serving_goes_on_without_the_relation(unit: Unit):
     unit.run(unit.on.relation_broken(relation))
     assert unit.running == {"serve-a"}
     assert unit.status == testing.BlockedStatus(
-        "models-uri models:/wine@champion needs relation mlflow"
+        "models-uri models:/wine@champion needs relation mlflow; models:/wine/1 is still served"
     )
 
 
