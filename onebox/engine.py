@@ -36,6 +36,10 @@ from onebox import (
 )
 
 CHARM_IMAGE = "localhost/onebox/base:latest"
+LOOK_AGAIN = 30.0
+"""Seconds after which a unit at rest looks whether its pod is still there. The watchers of its
+containers notice sooner; a charm without containers has none."""
+
 TOOLS = "/var/lib/juju/tools"
 RUN = "/var/lib/juju/run"
 
@@ -83,7 +87,7 @@ class Engine:
         run = directory.path / "run"
         for path in (tools, run):
             path.mkdir(parents=True, exist_ok=True)
-        _install_tools(tools)
+        install_tools(tools)
         self._hooks = hookserver.HookServer(run / "hook.sock", self.lock)
 
     # Starting and stopping.
@@ -208,7 +212,7 @@ class Engine:
                 )
                 if text
             )
-        return min(max(min(due) - time.time(), 0.05), 300)
+        return min(max(min(due) - time.time(), 0.05), LOOK_AGAIN)
 
     # Pods.
 
@@ -403,7 +407,11 @@ class Engine:
         name = self._pod_name(world, unit)
         with self.lock:
             busy = unit.replace or unit.life is model.Life.DYING or self._stopping
-        if busy or not self._podman.alive(name, None) or self._podman.alive(name, container):
+            if not self._podman.alive(name, None):
+                # The whole pod is gone: that is for the unit's worker to see.
+                self.lock.notify_all()
+                return
+        if busy or self._podman.alive(name, container):
             return
         with contextlib.suppress(pods.PodmanError):
             self._podman.restart_container(name, container)
@@ -594,19 +602,21 @@ class Engine:
 
     def busy(self, world: model.Model) -> list[str]:
         """Return the units that have something to do now; the lock must be held."""
-        now = time.time()
-        return [
-            unit.name
-            for unit in world.units()
-            if (world.name, unit.name) in self._running
-            or not unit.address
+        return [unit.name for unit in world.units() if self._is_busy(world, unit)]
+
+    def _is_busy(self, world: model.Model, unit: model.Unit) -> bool:
+        containers = world.applications[unit.application].charm.containers
+        name = self._pod_name(world, unit)
+        return (
+            (world.name, unit.name) in self._running
             or unit.failure is not None
             or unit.replace
             or unit.life is model.Life.DYING
             or unit.agent.current == "executing"
-            or set(unit.boots) != set(world.applications[unit.application].charm.containers)
-            or events.next_hook(world, unit, now) is not None
-        ]
+            or set(unit.boots) != set(containers)
+            or not all(self._podman.alive(name, one) for one in (None, *containers))
+            or events.next_hook(world, unit, time.time()) is not None
+        )
 
     def kill_hook(self, model_name: str, unit_name: str) -> bool:
         """Kill the hook that a unit is running; return whether there was one."""
@@ -777,7 +787,7 @@ def unpacked(directory: pathlib.Path, charm: model.Charm) -> pathlib.Path:
     return wanted
 
 
-def _install_tools(directory: pathlib.Path) -> None:
+def install_tools(directory: pathlib.Path) -> None:
     """Put the client of the hook tools in place, under each tool's name."""
     client = directory / "hooktool"
     source = pathlib.Path(__file__).with_name("hooktool")

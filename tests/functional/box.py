@@ -94,8 +94,9 @@ class Box:
             env=found["env"],
             capture_output=True,
             text=True,
-            check=True,
+            check=False,
         )
+        assert done.returncode == 0, done.stderr
         return done.stdout
 
     def unit(self, name: str) -> dict[str, typing.Any]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import pathlib
 import shutil
+import subprocess
 import time
+import typing
 import zipfile
 from collections.abc import Iterator
 
@@ -147,7 +149,7 @@ class TestMistakes:
         box.settle()
 
 
-def act(box: boxes.Box, unit: str, **params: object) -> dict[str, object]:
+def act(box: boxes.Box, unit: str, **params: object) -> dict[str, typing.Any]:
     operation = box.call("run", unit=unit, action="answer", params=params)
 
     def ended() -> bool:
@@ -277,6 +279,79 @@ class TestLeadership:
         assert box.hooks(new, since) == ["leader-elected"]
         done = box.call("exec", unit=old, argv=["secret-add", "key=value"], timeout=10)
         assert "this unit is not the leader" in done["stderr"]
+
+
+class TestFaults:
+    """What breaks is whole again by itself; killed hooks and daemons have tests of their own."""
+
+    SLEEPER = (
+        "services:\n  sleeper:\n    override: replace\n    startup: enabled\n"
+        "    command: sleep 1000\n    backoff-delay: 100ms\n"
+    )
+
+    @pytest.fixture
+    def sleeper(self, box: boxes.Box) -> str:
+        write = "import sys; open('/tmp/layer.yaml', 'w').write(sys.argv[1])"
+        box.inside("b/0", "work", "python3", "-c", write, self.SLEEPER)
+        box.inside(
+            "b/0", "work", "/charm/bin/pebble", "add", "--combine", "sleeper", "/tmp/layer.yaml"
+        )
+        box.inside("b/0", "work", "/charm/bin/pebble", "replan")
+        return self.process(box)
+
+    def process(self, box: boxes.Box) -> str:
+        """Return the sleeper's process id and state; empty while it does not run."""
+        script = (
+            "import pathlib\nfor p in pathlib.Path('/proc').glob('[0-9]*'):\n"
+            "  try: s = (p / 'stat').read_text()\n  except OSError: continue\n"
+            "  if '(sleep)' in s: print(p.name, s.split(') ')[1][0])"
+        )
+        return box.inside("b/0", "work", "python3", "-c", script).strip()
+
+    def test_a_killed_workload_is_started_again_by_pebble(
+        self, box: boxes.Box, sleeper: str
+    ) -> None:
+        assert box.call("fault", kind="kill-workload", unit="b/0", container="work") >= 1
+        box.until("another one runs", lambda: self.process(box) not in {"", sleeper})
+
+    def test_a_frozen_workload_goes_on(self, box: boxes.Box, sleeper: str) -> None:
+        box.call("fault", kind="freeze", unit="b/0", container="work", seconds=1)
+        number = sleeper.split()[0]
+        box.until("frozen", lambda: self.process(box) == f"{number} T")
+        box.until("thawed", lambda: self.process(box) == f"{number} S")
+
+    def test_a_unit_that_is_cut_from_another_reaches_it_again(self, box: boxes.Box) -> None:
+        script = "import socket, sys; socket.create_connection((sys.argv[1], 1), 2)"
+
+        def answer() -> str:
+            found = box.call("enter", unit="b/0", container=None)
+            argv = [*found["argv"], "python3", "-c", script, box.unit("a/0")["address"]]
+            done = subprocess.run(
+                argv, env=found["env"], capture_output=True, text=True, check=False
+            )
+            return done.stderr.strip().splitlines()[-1]
+
+        assert "ConnectionRefusedError" in answer()
+        box.call("fault", kind="cut", unit="b/0", other="a/0", seconds=2)
+        assert "ConnectionRefusedError" not in answer()
+        box.until("mended", lambda: "ConnectionRefusedError" in answer())
+
+    def test_all_pods_of_the_model_killed_at_once_come_back(self, box: boxes.Box) -> None:
+        since = box.mark()
+        box.inside("b/0", "work", "touch", "/data/outlives-the-pod")
+        assert box.call("fault", kind="kill-pods") == 6
+        box.until("seen", lambda: len(box.hooks(since=since)) > 0)
+        box.settle()
+        for unit in ("a/0", "a/1", "b/0"):
+            assert box.unit(unit)["workload-status"]["current"] == "active"
+            ran = box.hooks(unit, since)
+            assert ran[:3] == ["upgrade-charm", "config-changed", "start"]
+            assert "install" not in ran
+        assert "outlives-the-pod" in box.inside("b/0", "work", "ls", "/data")
+
+    def test_one_that_is_not_there_is_named(self, box: boxes.Box) -> None:
+        assert "there are: cut, freeze" in box.refused("fault", kind="meteor")
+        assert "needs unit=" in box.refused("fault", kind="cut", other="a/0")
 
 
 class TestDaemon:

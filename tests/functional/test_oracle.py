@@ -7,7 +7,9 @@ a process that reaches them by their client and socket.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import importlib.util
 import os
 import pathlib
 import subprocess
@@ -92,14 +94,14 @@ class Stage:
         lock = threading.Condition(threading.RLock())
         tools = self._root / "tools"
         tools.mkdir()
-        engine._install_tools(tools)  # pyright: ignore[reportPrivateUsage]
+        engine.install_tools(tools)
         server = hookserver.HookServer(self._root / "hook.sock", lock)
         server.start()
         context = hooktools.Context(
             self.world,
             unit,
             hook,
-            lambda level, text: None,
+            lambda _level, _text: None,
             clock=lambda: NOW,
             resource=lambda name: name,
         )
@@ -146,10 +148,13 @@ class Stage:
 
     def in_scenario(self, unit: model.Unit, hook: model.Hook) -> dict[str, typing.Any]:
         """Run the charm in ops-scenario from the same state, and return what is there."""
-        namespace: dict[str, typing.Any] = {"__name__": "mirror"}
-        exec(compile((MIRROR / "src" / "charm.py").read_text(), "charm.py", "exec"), namespace)  # noqa: S102
+        spec = importlib.util.spec_from_file_location("mirror", MIRROR / "src" / "charm.py")
+        assert spec is not None
+        assert spec.loader is not None
+        charm = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(charm)
         context = testing.Context(
-            namespace["MirrorCharm"],
+            charm.MirrorCharm,
             meta=METADATA,
             config={"options": OPTIONS},
             app_name=unit.application,
@@ -276,33 +281,54 @@ COMMANDS = st.lists(
 
 
 def carry_out(stage: Stage, name: str, value: typing.Any) -> None:
-    world = stage.world
-    try:
-        if name == "relate":
-            changes.integrate(world, "a:giver", "b:taker")
-        elif name == "unrelate":
-            changes.remove_relation(world, "a:giver", "b:taker", force=False)
-        elif name == "scale":
-            changes.scale(world, "b", value, "/storage")
-            for unit in world.units():
-                unit.address = unit.address or "10.0.1.1"
-        elif name == "play":
-            stage.play(value)
-        elif name == "write":
-            for relation in world.relations.values():
-                for owner in ("b", "b/0"):
-                    if relation.life is model.Life.ALIVE and owner in (*relation.bags, "b"):
-                        relation.bag(owner).data.update(value)
-                        relation.bag(owner).version += 1
-        elif name == "text":
-            changes.configure(world, "a", {"text": value, "number": "7"}, [])
-        elif name == "secret":
-            given = changes.add_secret(world, f"s{len(world.secrets)}", {"key": "v"}, "", "")
-            changes.configure(world, "a", {"secret": f"secret:{given.id}"}, [])
-            if value:
-                changes.grant(world, given.name, ["a"], revoke=False)
-    except changes.UserError:
-        pass
+    with contextlib.suppress(changes.UserError):
+        COMMAND[name](stage, value)
+
+
+def relate(stage: Stage, _value: int) -> None:
+    changes.integrate(stage.world, "a:giver", "b:taker")
+
+
+def unrelate(stage: Stage, _value: int) -> None:
+    changes.remove_relation(stage.world, "a:giver", "b:taker", force=False)
+
+
+def scale(stage: Stage, value: int) -> None:
+    changes.scale(stage.world, "b", value, "/storage")
+    for unit in stage.world.units():
+        unit.address = unit.address or "10.0.1.1"
+
+
+def write(stage: Stage, value: dict[str, str]) -> None:
+    """Let the other side write into its databags."""
+    for relation in stage.world.relations.values():
+        for owner in ("b", "b/0"):
+            if relation.life is model.Life.ALIVE and owner in (*relation.bags, "b"):
+                relation.bag(owner).data.update(value)
+                relation.bag(owner).version += 1
+
+
+def configure(stage: Stage, value: str) -> None:
+    changes.configure(stage.world, "a", {"text": value, "number": "7"}, [])
+
+
+def give_secret(stage: Stage, value: bool) -> None:
+    name = f"s{len(stage.world.secrets)}"
+    given = changes.add_secret(stage.world, name, {"key": "v"}, "", "")
+    changes.configure(stage.world, "a", {"secret": f"secret:{given.id}"}, [])
+    if value:
+        changes.grant(stage.world, given.name, ["a"], revoke=False)
+
+
+COMMAND: dict[str, typing.Callable[[Stage, typing.Any], None]] = {
+    "play": Stage.play,
+    "relate": relate,
+    "scale": scale,
+    "secret": give_secret,
+    "text": configure,
+    "unrelate": unrelate,
+    "write": write,
+}
 
 
 @hypothesis.given(commands=COMMANDS, leads=st.booleans())
