@@ -106,6 +106,8 @@ def observe(container: ops.Container, plan: plans.Plan) -> Health:
             waiting.append(problems.waiting(f"{check.name} is starting"))
         elif info.status != ops.pebble.CheckStatus.UP:
             down.append(problems.waiting(f"{check.name} does not answer its health check"))
+        elif info.failures and not info.successes:
+            waiting.append(problems.waiting(f"{check.name} is starting"))
         elif info.failures:
             waiting.append(problems.waiting(f"{check.name} does not answer its health check"))
     return Health((*down, *waiting), starting=bool(waiting) and not down)

@@ -10,9 +10,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
-import stack
 
 from mlflow_kit.interfaces import database, object_storage
+from tests.functional import stack
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -95,6 +95,16 @@ def test_nothing_starts_before_the_schema_is_there(db, unit, storage):
     artifact = "/api/2.0/mlflow-artifacts/artifacts/0/probe"
     assert unit.get(artifact, "PUT", {"a": 1})[0] == 200
     assert unit.get(artifact) == (200, '{"a": 1}')
+
+
+def test_the_public_image_serves_as_well(all_pods, postgresql, storage):
+    # GIVEN an image with the layout of the public one: root, its Python in /usr/local
+    with stack.server_pod(all_pods, "public", "lookalike-mlflow") as unit:
+        unit.apply(unit.state(postgresql, postgresql.create(), storage))
+
+        unit.wait_until_up()
+
+        assert works(unit)
 
 
 def test_two_leaders_migrate_once(all_pods, db, storage):

@@ -381,14 +381,21 @@ def test_a_restart_makes_the_checks_start_anew(pebble: Pebble, daemon: Daemon):
 
 
 def test_a_failing_check_is_a_problem_and_restarts_nothing(pebble: Pebble, daemon: Daemon):
-    check = plans.Check(name="program", argv=("false",), period=0.2, timeout=0.1, threshold=1)
+    check = plans.Check(name="program", argv=("false",), period=0.5, threshold=4)
     plan = dataclasses.replace(daemon.plan(), checks=(check,))
     workload.apply(pebble.container, plan)
 
+    # It may still be starting
     eventually(lambda: pebble.container.get_check("program").failures)
+    health = workload.observe(pebble.container, plan)
+    assert [p.message for p in health.problems] == ["program is starting"]
+    assert health.starting
 
+    # until it has failed too often
+    eventually(lambda: pebble.container.get_check("program").failures >= 4)
     health = workload.observe(pebble.container, plan)
     assert [p.message for p in health.problems] == ["program does not answer its health check"]
+    assert not health.starting
     assert daemon.lines == ["start"]
 
 

@@ -37,6 +37,9 @@ _S3_KEYS = f"{_SECRETS}/s3.json"
 SERVE_STATE = f"{_RUN}/serve.json"
 MIGRATE_STATE = f"{_RUN}/migrate.json"
 
+THRESHOLD = 8
+"""Failed checks, 2 s apart, until the server counts as down: more than a slow start takes."""
+
 _KILL_DELAY = 30
 _GRACE = 25
 """Seconds for requests under way when the server stops; just less than Pebble waits."""
@@ -92,7 +95,10 @@ def plan(state: State, programs: Mapping[str, str]) -> plans.Plan:
         files=(*_program_files(programs), *_store_files(state), _server_file(state)),
         checks=(
             plans.Check(
-                name=SERVICE, url=f"http://{_loopback(state)}:{PORT}/health", period=3, threshold=5
+                name=SERVICE,
+                url=f"http://{_loopback(state)}:{PORT}/health",
+                period=2,
+                threshold=THRESHOLD,
             ),
         ),
     )

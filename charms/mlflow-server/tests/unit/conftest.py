@@ -204,7 +204,7 @@ def with_check(
         status=status,
         successes=successes,
         failures=failures,
-        threshold=5,
+        threshold=server.THRESHOLD,
     )
     return dataclasses.replace(
         found, containers={dataclasses.replace(workload, check_infos=frozenset({info}))}

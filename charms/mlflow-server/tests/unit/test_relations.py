@@ -104,7 +104,7 @@ def test_the_tracking_uri_is_published_only_while_the_server_answers(ctx, tmp_pa
     assert sent(out, "mlflow") == published
 
     # but a server that is down is
-    down = given.with_check(out, successes=3, failures=5, status=ops.pebble.CheckStatus.DOWN)
+    down = given.with_check(out, successes=3, failures=8, status=ops.pebble.CheckStatus.DOWN)
     out = ctx.run(ctx.on.update_status(), down)
     assert sent(out, "mlflow") == {}
 

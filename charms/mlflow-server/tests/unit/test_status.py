@@ -96,7 +96,7 @@ def test_a_server_that_does_not_answer_is_not_active(ctx, tmp_path):
         ctx.on.config_changed(), given.state(given.postgresql(), given.storage(), disk=tmp_path)
     )
 
-    down = given.with_check(out, successes=3, failures=5, status=ops.pebble.CheckStatus.DOWN)
+    down = given.with_check(out, successes=3, failures=8, status=ops.pebble.CheckStatus.DOWN)
     out = ctx.run(ctx.on.update_status(), down)
 
     assert out.unit_status == WAITING("mlflow does not answer its health check")
