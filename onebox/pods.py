@@ -231,14 +231,18 @@ class Podman:
         argv: Sequence[str],
         env: Mapping[str, str],
         mounts: Iterable[tuple[str, str]] = (),
+        *,
+        inside: bool = False,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program to its end in a container that sees this machine's network as a user does.
+        """Run a program to its end in a container of its own.
 
         Args:
             image: the image, which is there.
             argv: the program and its arguments.
             env: its variables, besides those of the image; they may be secret.
             mounts: pairs of host directory and path in the container, read-only.
+            inside: whether it is on the pods' network and knows their names, as a pod of the
+                cluster; else it sees this machine's network, as its users do.
 
         Returns:
             The exit code and the output.
@@ -251,10 +255,11 @@ class Podman:
         # Podman takes the values from its own environment: arguments can be read by every user.
         return subprocess.run(
             [
-                *("podman", "run", "--rm", "--name", name, "--network", "host"),
+                *("podman", "run", "--rm", "--name", name),
+                f"--network={self.prefix if inside else 'host'}",
                 *("--pull", "never", "--log-driver", "none"),
                 *(f"--env={key}" for key in env),
-                *(f"--volume={host}:{inside}:ro" for host, inside in mounts),
+                *(f"--volume={host}:{path}:ro" for host, path in mounts),
                 *(image, *argv),
             ],
             env={**environment(), **env},

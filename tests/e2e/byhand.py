@@ -1,0 +1,108 @@
+"""A tracking server that is deployed charm by charm, with the commands that Juju users type."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import jubilant
+
+from onebox import home, images, stack
+from tests.e2e import users
+
+MODEL = "hand"
+BUILD = home.CHECKOUT / "build"
+SERVER, MODELS = f"{stack.SERVER}/0", f"{stack.MODELS}/0"
+
+Seen = list[tuple[str, str]]
+"""Statuses of a unit with their messages, in order, without repetitions."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Hand:
+    """What was deployed, and what the server said on the way.
+
+    Attributes:
+        juju: the model.
+        alone: statuses of the server with no relation.
+        stored: statuses once it has an object store.
+        complete: statuses once it has a database, until it is active.
+    """
+
+    juju: jubilant.Juju
+    alone: Seen
+    stored: Seen
+    complete: Seen
+
+    def address(self, unit: str) -> str:
+        """Return the IP address of a unit."""
+        return self.juju.status().get_units(unit.partition("/")[0])[unit].address
+
+    def client(self) -> users.Client:
+        """MLflow's client, straight at the server: there is no password in this model."""
+        return users.Client({"MLFLOW_TRACKING_URI": f"http://{self.address(SERVER)}:5000"})
+
+    def story(self, name: str) -> None:
+        """Log, register and name a model, have it served, and compare its predictions.
+
+        Args:
+            name: of the model, a new one.
+        """
+        client = self.client()
+        done = client.session()
+        failed = {
+            key: answer
+            for key, answer in done.items()
+            if isinstance(answer, dict) and "error" in answer
+        }
+        assert failed == {}
+        client.python("/examples/train_wine.py", "--epochs", "2", "--model", name)
+        uri = f"models:/{name}@champion"
+        self.juju.config(stack.MODELS, {"models-uri": uri})
+        users.until(self.juju, lambda status: "serving" in users.message(status, MODELS)[1])
+        users.settle(self.juju)
+        url = f"http://{self.address(MODELS)}:8080"
+        client.python("/examples/predict.py", url, "--model", uri)
+
+
+def deploy(juju: jubilant.Juju) -> Hand:
+    """Deploy the server, then what it asks for, one after the other."""
+    juju.deploy(BUILD / "mlflow-server.charm", resources={"mlflow-image": image("mlflow")})
+    alone = watch(juju, lambda status, _: status == "blocked")
+    juju.deploy(BUILD / "minio.charm", resources={"oci-image": image("minio")})
+    # What Juju users type; jubilant says `integrate`.
+    juju.cli("relate", "minio", stack.SERVER)
+    users.until(juju, lambda status: jubilant.all_active(status, "minio"))
+    stored = watch(juju, lambda status, _: status == "blocked")
+    juju.deploy(
+        BUILD / "postgresql-k8s.charm",
+        resources={"postgresql-image": image("postgresql")},
+        channel="14/stable",
+        trust=True,
+    )
+    juju.cli("relate", "postgresql-k8s", stack.SERVER)
+    complete = watch(juju, lambda status, _: status == "active")
+    users.settle(juju)
+    return Hand(juju, alone, stored, complete)
+
+
+def image(name: str) -> str:
+    """Return the full name of an image of this checkout."""
+    return images.read()[name].reference
+
+
+def watch(juju: jubilant.Juju, until: Callable[[str, str], bool]) -> Seen:
+    """Note the server's statuses until one fits."""
+    seen: Seen = []
+
+    def look(status: jubilant.Status) -> bool:
+        found = status.get_units(stack.SERVER)
+        if SERVER not in found:
+            return False
+        current = users.message(status, SERVER)
+        if not seen or seen[-1] != current:
+            seen.append(current)
+        return until(*current)
+
+    users.until(juju, look)
+    return seen

@@ -1,0 +1,96 @@
+"""One stack, made by `make up` in a home of its own, that all end-to-end tests share.
+
+Each test leaves it as it has found it: active, with the same applications and relations. So that
+a stack of the same checkout, or of another, is not disturbed, the home (and with it the names of
+pods and network), the port and the subnet are the tests' own.
+
+    E2E_KEEP=1   leave the stack there for the next run, which then takes it over
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+import time
+from collections.abc import Generator, Iterator
+
+import jubilant
+import pytest
+
+from onebox import home, stack, up
+from tests.e2e import byhand, machine, users
+
+HOME = users.HOME
+
+
+@pytest.fixture(scope="session", autouse=True)
+def environment() -> Iterator[None]:
+    """The environment that every command of the tests sees, for the tests' own onebox."""
+    port = next(port for port in list(up.candidate_ports(HOME))[1:] if up.free(port))
+    kept = HOME.path / "port"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ONEBOX_HOME", str(HOME.path))
+        patch.setenv("PORT", kept.read_text() if kept.exists() else str(port))
+        patch.delenv("SUBNET", raising=False)
+        patch.setenv("PATH", f"{stack.JUJU.parent}:{os.environ['PATH']}")
+        yield
+
+
+@pytest.fixture(scope="session")
+def made(environment: None) -> Generator[users.Made]:
+    """The first `make up`, and at the end the `make down` that must leave nothing."""
+    keep = bool(os.environ.get("E2E_KEEP"))
+    if not keep:
+        # What a run that was killed has left behind.
+        users.make("down")
+    began = time.monotonic()
+    done = users.make("up")
+    seconds = time.monotonic() - began
+    assert done.returncode == 0, done.stderr
+    yield users.Made(done.stdout, done.stderr, seconds, machine.starts(HOME, stack.MODEL))
+    if not keep:
+        done = users.make("down")
+        assert done.returncode == 0, done.stderr
+        assert machine.leftovers(HOME) == []
+
+
+@pytest.fixture(scope="session")
+def access(made: users.Made) -> stack.Access:
+    return stack.find_access()
+
+
+@pytest.fixture(scope="session")
+def client(made: users.Made, access: stack.Access) -> users.Client:
+    """MLflow's client with the login."""
+    return users.Client(access.environment())
+
+
+@pytest.fixture
+def juju(made: users.Made) -> jubilant.Juju:
+    return jubilant.Juju(model=stack.MODEL)
+
+
+@pytest.fixture(scope="session")
+def hand(made: users.Made) -> Generator[byhand.Hand]:
+    """A second model, in which charms are deployed one by one."""
+    juju = jubilant.Juju(model=byhand.MODEL)
+    models = json.loads(juju.cli("models", "--format", "json", include_model=False))["models"]
+    if byhand.MODEL in {model["short-name"] for model in models}:
+        juju.destroy_model(byhand.MODEL, destroy_storage=True, force=True)
+    juju.add_model(byhand.MODEL)
+    yield byhand.deploy(juju)
+    juju.destroy_model(byhand.MODEL, destroy_storage=True, force=True)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: pathlib.Path) -> Generator[users.Elsewhere]:
+    """Another checkout's onebox on this machine, empty; removed at the end."""
+    place = home.Home(HOME.path.with_name(f"{HOME.path.name}-b"))
+    shutil.rmtree(place.path, ignore_errors=True)
+    other = users.Elsewhere(place, tmp_path)
+    yield other
+    done = other.make("down")
+    assert done.returncode == 0, done.stderr
+    assert machine.leftovers(place) == []

@@ -1,0 +1,242 @@
+"""Bad input: the status names it, what served before goes on serving, no hook fails."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterator
+
+import jubilant
+import pytest
+import yaml
+
+from onebox import home, stack
+from tests.e2e import users
+
+SERVER, MODELS, PROXY = f"{stack.SERVER}/0", f"{stack.MODELS}/0", f"{stack.PROXY}/0"
+
+
+@dataclasses.dataclass(frozen=True)
+class Wire:
+    """One side of a relation that is tampered with, and who reads it.
+
+    Attributes:
+        reader: the unit that reads the databag.
+        endpoint: its endpoint.
+        writer: the unit that leads the application on the other side.
+        remote: the endpoint there.
+    """
+
+    reader: str
+    endpoint: str
+    writer: str
+    remote: str
+
+    def __str__(self) -> str:
+        return f"{self.reader}-{self.endpoint}"
+
+
+WIRES = [
+    Wire(SERVER, "postgresql", "postgresql-k8s/0", "database"),
+    Wire(SERVER, "object-storage", "minio/0", "object-storage"),
+    Wire(SERVER, "ingress", PROXY, "upstreams"),
+    Wire(SERVER, "basic-auth", PROXY, "basic-auth"),
+    Wire(MODELS, "mlflow", SERVER, "mlflow"),
+    Wire(MODELS, "object-storage", "minio/0", "object-storage"),
+    Wire(PROXY, "upstreams", SERVER, "ingress"),
+    Wire(PROXY, "ingress", "traefik-k8s/0", "ingress"),
+]
+
+GARBAGE = '\u2603 {"[: "\' $(reboot) %s\\'
+
+
+def relation(juju: jubilant.Juju, wire: Wire) -> tuple[int, dict[str, str]]:
+    """Return the id of a relation and the writer's application databag."""
+    shown = json.loads(juju.cli("show-unit", wire.reader, "--format", "json"))
+    writer = wire.writer.partition("/")[0]
+    for found in shown[wire.reader]["relation-info"]:
+        units = {name.partition("/")[0] for name in found["related-units"]}
+        if found["endpoint"] == wire.endpoint and writer in units:
+            return found["relation-id"], found["application-data"]
+    raise AssertionError(f"no relation {wire}")
+
+
+def write(juju: jubilant.Juju, wire: Wire, number: int, values: dict[str, str]) -> None:
+    """Write into the writer's application databag as its leader; an empty value removes a key."""
+    pairs = [f"{key}={value}" for key, value in values.items()]
+    juju.exec("relation-set", "--app", "-r", f"{wire.remote}:{number}", *pairs, unit=wire.writer)
+
+
+@pytest.fixture
+def serving(access: stack.Access) -> Iterator[None]:
+    """Whatever is tampered with, the tracking server answers and is never open."""
+    login = access.username, access.password
+    yield
+    assert users.http(access.tracking_uri).status == 401
+    assert users.http(access.tracking_uri, login=login).status == 200
+
+
+@pytest.mark.usefixtures("serving")
+@pytest.mark.parametrize("how", ["garbage", "partial"])
+@pytest.mark.parametrize("wire", WIRES, ids=str)
+def test_a_databag_that_cannot_be_read(juju: jubilant.Juju, wire: Wire, how: str) -> None:
+    number, before = relation(juju, wire)
+    assert before, f"{wire} has no data"
+    value = GARBAGE if how == "garbage" else ""
+    # WHEN every value in it is something else, or nothing
+    write(juju, wire, number, dict.fromkeys(before, value))
+    try:
+        status = users.until(
+            juju,
+            lambda status: (
+                (users.message(status, wire.reader)[0] != "active" or tolerates(wire, how))
+                and jubilant.all_agents_idle(status)
+            ),
+        )
+        current, message = users.message(status, wire.reader)
+        # THEN the reader says which endpoint, and its hooks do not fail
+        assert current in {"blocked", "waiting"} or tolerates(wire, how), (current, message)
+        assert wire.endpoint in message or tolerates(wire, how)
+        assert GARBAGE not in message
+    finally:
+        write(juju, wire, number, before)
+    users.settle(juju)
+
+
+def tolerates(wire: Wire, how: str) -> bool:
+    """Whether a reader can do without: an account that is not there yet is no fault."""
+    return (wire.endpoint, how) == ("basic-auth", "partial")
+
+
+@pytest.mark.usefixtures("serving")
+@pytest.mark.parametrize(
+    ("unit", "option", "value", "allowed"),
+    [
+        (SERVER, "workers", "0", "1 to 16"),
+        (SERVER, "workers", "17", "1 to 16"),
+        (SERVER, "log-level", "loud", "debug, info"),
+        (SERVER, "bucket", "No_Bucket", "3 to 63"),
+        (SERVER, "database", "drop table;", "letters, digits"),
+        (SERVER, "allowed-hosts", "a b,c:80", "host names"),
+        (SERVER, "external-url", "javascript:alert(1)", "http or https"),
+        (MODELS, "workers", "0", "1 to 64"),
+        (MODELS, "request-timeout", "0", "1 to 3600"),
+        (MODELS, "log-level", "loud", "critical"),
+        (MODELS, "models-uri", "file:///etc/passwd", "models:/"),
+        (PROXY, "realm", 'x"; return 200;', "letters, digits"),
+        (PROXY, "username", "a:b", "1 to 64"),
+        (PROXY, "username", "relation-1", "relation-"),
+    ],
+)
+def test_an_option_that_is_out_of_range(
+    juju: jubilant.Juju, unit: str, option: str, value: str, allowed: str
+) -> None:
+    application = unit.partition("/")[0]
+    before = juju.config(application).get(option)
+    juju.config(application, {option: value})
+    try:
+        status = users.until(juju, lambda status: users.message(status, unit)[0] == "blocked")
+        message = users.message(status, unit)[1]
+        # THEN one sentence says which option, which value and what is allowed
+        assert option in message
+        assert allowed in message
+        assert repr(value)[1:8] in message or value in message
+    finally:
+        if before is None:
+            juju.config(application, reset=option)
+        else:
+            juju.config(application, {option: before})
+    users.settle(juju)
+
+
+NAMES = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code).isalnum()) + "._@-"
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        ("no colon here", "line 1 is not of the form name:password"),
+        ("a b:long enough a password", "the name on line 1"),
+        ("short:secret", "has 6 bytes"),
+        (f"long:{'x' * 73}", "has 73 bytes"),
+        ("relation-9:long enough a password", "relation-"),
+        ("admin:long enough a password", "'admin'"),
+        ("twice:long enough a password\ntwice:another long password", "there twice"),
+        ("bell:with a bell \x07 in it!", "cannot be typed"),
+    ],
+)
+def test_accounts_that_cannot_be(
+    juju: jubilant.Juju, serving: None, lines: str, reason: str
+) -> None:
+    uri = juju.add_secret("bad-accounts", {"users": lines})
+    juju.grant_secret(uri, stack.PROXY)
+    juju.config(stack.PROXY, {"users": uri})
+    try:
+        status = users.until(juju, lambda status: users.message(status, PROXY)[0] == "blocked")
+        message = users.message(status, PROXY)[1]
+        assert reason in message
+        # and nothing of a password
+        for password in (line.partition(":")[2] for line in lines.splitlines()):
+            assert not password or password not in message
+    finally:
+        juju.config(stack.PROXY, reset="users")
+        juju.remove_secret(uri)
+    users.settle(juju)
+
+
+def test_every_character_that_can_be_typed(juju: jubilant.Juju, access: stack.Access) -> None:
+    printable = "".join(chr(code) for code in range(0x20, 0x7F))
+    accounts = {
+        NAMES[:64]: printable[:64],
+        NAMES[-40:]: printable[-64:],
+        "accents": "pässwörd für alle ☃",
+        "a": ": :: ::: :::: ",
+    }
+    content = "\n".join(f"{name}:{password}" for name, password in accounts.items())
+    uri = juju.add_secret("odd-accounts", {"users": content})
+    juju.grant_secret(uri, stack.PROXY)
+    juju.config(stack.PROXY, {"users": uri})
+    users.settle(juju)
+    try:
+        for login in accounts.items():
+            users.until(
+                juju,
+                lambda _, login=login: users.http(access.tracking_uri, login=login).status == 200,
+            )
+            name, password = login
+            wrong = (name, password[:-1] + ("x" if password[-1] != "x" else "y"))
+            assert users.http(access.tracking_uri, login=wrong).status == 401
+    finally:
+        juju.config(stack.PROXY, reset="users")
+        juju.remove_secret(uri)
+    users.settle(juju)
+    # THEN they are gone with the option
+    for login in accounts.items():
+        assert users.http(access.tracking_uri, login=login).status == 401
+
+
+def test_a_bundle_with_faults_deploys_nothing(juju: jubilant.Juju, tmp_path: pathlib.Path) -> None:
+    # GIVEN a bundle with a charm that is not there and an option that a charm does not have
+    bundle = {
+        "bundle": "kubernetes",
+        "applications": {
+            "unused": {"charm": "./nowhere.charm", "scale": 1},
+            "minio": {
+                "charm": str(home.CHECKOUT / "build" / "minio.charm"),
+                "scale": 1,
+                "resources": {"oci-image": "x"},
+                "options": {"colour": "blue"},
+            },
+        },
+    }
+    file = tmp_path / "bundle.yaml"
+    file.write_text(yaml.safe_dump(bundle))
+    before = set(juju.status().apps)
+    # THEN both are named with their lines, and nothing was deployed
+    with pytest.raises(jubilant.CLIError) as error:
+        juju.deploy(file)
+    assert "nowhere.charm" in error.value.stderr
+    assert 'unknown option "colour"' in error.value.stderr
+    assert error.value.stderr.count("bundle.yaml:") >= 2
+    assert set(juju.status().apps) == before

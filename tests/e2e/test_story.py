@@ -1,0 +1,341 @@
+"""The main job: log, register, serve, predict; through a password, and whatever is changed."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import signal
+import stat
+import typing
+import zipfile
+
+import jubilant
+import pytest
+
+from onebox import bundlefile, stack
+from tests.e2e import machine, users
+
+WINE = [[13.2, 1.78, 2.14, 11.2, 100.0, 2.65, 2.76, 0.26, 1.28, 4.38, 1.05, 3.4, 1050.0]]
+COLUMNS = [
+    "alcohol",
+    "malic_acid",
+    "ash",
+    "alcalinity_of_ash",
+    "magnesium",
+    "total_phenols",
+    "flavanoids",
+    "nonflavanoid_phenols",
+    "proanthocyanins",
+    "color_intensity",
+    "hue",
+    "od280/od315_of_diluted_wines",
+    "proline",
+]
+BUNDLE = bundlefile.load(stack.BUNDLE, [stack.OVERLAY])
+RELATIONS = [tuple(pair) for pair, _ in BUNDLE.relations]
+OWN_CHARMS = [stack.SERVER, stack.MODELS, stack.PROXY]
+BACKING_CHARMS = sorted(set(BUNDLE.applications) - set(OWN_CHARMS))
+
+
+def predict(access: stack.Access) -> users.Answer:
+    return users.http(
+        f"{access.model_url}/invocations",
+        login=(access.username, access.password),
+        body={"dataframe_split": {"columns": COLUMNS, "data": WINE}},
+        timeout=60,
+    )
+
+
+@pytest.fixture(scope="module")
+def logged(client: users.Client) -> dict[str, typing.Any]:
+    """What came of each thing that a data scientist does, with the login."""
+    return client.session()
+
+
+@pytest.fixture(scope="module")
+def refused(made: users.Made, access: stack.Access) -> dict[str, typing.Any]:
+    """The same without the password."""
+    anonymous = users.Client({"MLFLOW_TRACKING_URI": access.tracking_uri})
+    return anonymous.session()
+
+
+def test_each_service_started_once(made: users.Made) -> None:
+    # GIVEN the first `make up`, whose last step gives mlflow-models its model
+    # THEN Pebble has started each service one time, from deploy to active
+    assert made.starts, "no service was started"
+    assert {name for name, count in made.starts.items() if count != 1} == set(), made.starts
+    running = {name.split(".")[0].rpartition("-")[0] for name in made.starts}
+    assert len(made.starts) >= len(BUNDLE.applications) - 1, running
+
+
+def test_the_printed_block_makes_a_clean_shell_a_client(
+    made: users.Made, tmp_path: pathlib.Path
+) -> None:
+    # GIVEN a shell with nothing set, into which the block is pasted
+    file = tmp_path / "block.sh"
+    file.write_text(made.block)
+    tmp_path.chmod(0o755)
+    clean = users.Client({})
+    # WHEN the training example runs in it
+    done = clean.run(
+        [
+            *("sh", "/programs/paste.sh"),
+            *("python3", "/examples/train_wine.py", "--epochs", "2", "--model", "pasted"),
+        ],
+        {tmp_path: "/pasted"},
+    )
+    # THEN it has logged, registered and named a model
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"models:/pasted@champion is version [1-9]", done.stdout), done.stdout
+
+
+@pytest.mark.parametrize(
+    ("operation", "expected"),
+    [
+        ("log_params", {"alpha": "0.5", "päram": "wert"}),
+        ("log_metrics", [0.5, 0.25, 0.125]),
+        ("log_model", True),
+        ("register", "session-model-empty"),
+        ("set_alias", True),
+        ("list_artifacts", ["notes/note.txt"]),
+        ("download_artifacts", "a note"),
+        ("upload_artifact", ["sent.txt"]),
+    ],
+)
+def test_the_client_does_it_with_the_password_only(
+    logged: dict[str, typing.Any],
+    refused: dict[str, typing.Any],
+    operation: str,
+    expected: object,
+) -> None:
+    assert logged[operation] == expected
+    assert refused[operation]["status"] == 401
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "static-files/index.html",
+        "health",
+        "version",
+        "api/2.0/mlflow/experiments/search?max_results=1",
+        "ajax-api/2.0/mlflow/experiments/search?max_results=1",
+        "api/2.0/mlflow-artifacts/artifacts?path=",
+        "get-artifact?path=model&run_uuid=0",
+        "api/3.0/mlflow/server-info",
+        "%2e%2e/mlflow-server/version",
+    ],
+)
+def test_no_path_is_served_without_the_password(access: stack.Access, path: str) -> None:
+    answer = users.http(access.tracking_uri + path)
+    assert answer.status == 401
+    assert answer.headers["WWW-Authenticate"].startswith("Basic realm=")
+
+
+@pytest.mark.parametrize("login", [("admin", "wrong"), ("", ""), ("relation-1", "x" * 72)])
+def test_a_wrong_login_is_refused(access: stack.Access, login: tuple[str, str]) -> None:
+    assert users.http(access.tracking_uri, login=login).status == 401
+    assert users.http(f"{access.model_url}/invocations", login=login, body={}).status == 401
+
+
+def test_predictions_equal_the_models_own(client: users.Client, access: stack.Access) -> None:
+    # predict.py loads the model by the same URI and compares; both lines are shown
+    printed = client.python("/examples/predict.py", access.model_url)
+    served, expected = (
+        line.partition(":")[2].strip() for line in printed.splitlines() if ":" in line
+    )
+    assert served == expected != "[]"
+    # and one row that is known
+    assert predict(access).json() == {"predictions": [0]}
+
+
+@pytest.mark.parametrize("path", ["ping", "version"])
+def test_the_served_model_tells_that_it_is_there(access: stack.Access, path: str) -> None:
+    login = (access.username, access.password)
+    assert users.http(f"{access.model_url}/{path}", login=login).status == 200
+    assert users.http(f"{access.model_url}/{path}").status == 401
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        ("models:/wine@nobody", "nobody"),
+        ("models:/wine/4711", "4711"),
+        ("models:/nothing/1", "nothing"),
+        ("runs:/00000000000000000000000000000000/model", "00000000000000000000000000000000"),
+        ("wine@champion", "models-uri"),
+    ],
+)
+def test_a_wrong_uri_is_blocked_and_the_previous_model_answers(
+    juju: jubilant.Juju, access: stack.Access, uri: str, reason: str
+) -> None:
+    # GIVEN a served model
+    assert predict(access).status == 200
+    # WHEN the option names one that is not there
+    juju.config(stack.MODELS, {"models-uri": uri})
+    try:
+        status = users.until(
+            juju, lambda status: users.message(status, f"{stack.MODELS}/0")[0] == "blocked", 120
+        )
+        # THEN the status says which and why, and the model before it still answers
+        assert reason in users.message(status, f"{stack.MODELS}/0")[1]
+        assert predict(access).json() == {"predictions": [0]}
+    finally:
+        juju.config(stack.MODELS, {"models-uri": "models:/wine@champion"})
+    users.settle(juju)
+    assert predict(access).json() == {"predictions": [0]}
+
+
+@pytest.mark.parametrize("form", ["models", "runs", "s3", "mlflow-artifacts"])
+def test_every_form_of_uri_is_served(
+    juju: jubilant.Juju, client: users.Client, access: stack.Access, form: str
+) -> None:
+    uris = client.session("model_uris")["model_uris"]
+    juju.config(stack.MODELS, {"models-uri": uris[form]})
+    try:
+        users.until(juju, lambda status: form in str(status.apps[stack.MODELS].units), 60)
+        users.settle(juju)
+        assert predict(access).json() == {"predictions": [0]}
+    finally:
+        juju.config(stack.MODELS, {"models-uri": "models:/wine@champion"})
+    users.settle(juju)
+
+
+@pytest.fixture
+def kept(client: users.Client) -> typing.Iterator[None]:
+    """All runs that were there before a change are there after it, and a new one can be logged."""
+    before = client.session("runs")["runs"]
+    assert isinstance(before, list)
+    assert before
+    yield
+    after = client.session("log_run", "runs")
+    assert set(after["runs"]) >= {*before, after["log_run"]}
+
+
+@pytest.mark.usefixtures("kept")
+@pytest.mark.parametrize("pair", RELATIONS, ids=" ".join)
+def test_a_relation_removed_and_added_again(
+    juju: jubilant.Juju, access: stack.Access, pair: tuple[str, str]
+) -> None:
+    # GIVEN the active stack WHEN a relation goes
+    juju.remove_relation(*pair)
+    users.until(juju, lambda _: not related(juju, pair))
+    # THEN it comes back to active once it is there again
+    juju.integrate(*pair)
+    users.settle(juju)
+    assert stack.find_access() == access
+    assert predict(access).json() == {"predictions": [0]}
+
+
+def related(juju: jubilant.Juju, pair: tuple[str, str]) -> bool:
+    """Return whether two endpoints are related; units may still be leaving until they are not."""
+    application, _, endpoint = pair[0].partition(":")
+    other = pair[1].partition(":")[0]
+    relations = juju.status().apps[application].relations.get(endpoint, [])
+    return any(relation.related_app == other for relation in relations)
+
+
+@pytest.mark.usefixtures("kept")
+@pytest.mark.parametrize("application", OWN_CHARMS)
+def test_scaled_up_and_down(juju: jubilant.Juju, access: stack.Access, application: str) -> None:
+    # WHEN there are two units
+    juju.add_unit(application)
+    users.until(juju, lambda status: len(status.apps[application].units) == 2)
+    users.settle(juju)
+    # THEN all is served, by whichever unit answers
+    for _ in range(6):
+        assert users.http(access.tracking_uri + "health", login=login(access)).status == 200
+        assert predict(access).json() == {"predictions": [0]}
+    # AND with one of them less
+    juju.remove_unit(application, num_units=1)
+    users.until(juju, lambda status: len(status.apps[application].units) == 1)
+    users.settle(juju)
+    assert predict(access).json() == {"predictions": [0]}
+
+
+def login(access: stack.Access) -> tuple[str, str]:
+    return access.username, access.password
+
+
+@pytest.mark.usefixtures("kept")
+@pytest.mark.parametrize(
+    "applications", [*([name] for name in OWN_CHARMS), BACKING_CHARMS], ids=" ".join
+)
+def test_refreshed(
+    juju: jubilant.Juju,
+    access: stack.Access,
+    applications: list[str],
+    tmp_path: pathlib.Path,
+) -> None:
+    # WHEN applications get another revision of their charm
+    before = {name: juju.status().apps[name].charm_rev for name in applications}
+    for name in applications:
+        charm = pathlib.Path(BUNDLE.applications[name]["charm"])
+        juju.refresh(name, path=newer(charm, tmp_path / charm.name))
+    # THEN each of them runs it, and all is active
+    users.settle(juju)
+    after = juju.status().apps
+    assert {name: after[name].charm_rev for name in applications} == {
+        name: revision + 1 for name, revision in before.items()
+    }
+    assert predict(access).json() == {"predictions": [0]}
+
+
+def newer(charm: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
+    """Write a charm that differs from another by one file that nobody reads."""
+    path.write_bytes(charm.read_bytes())
+    entry = zipfile.ZipInfo("revision")
+    entry.external_attr = (stat.S_IFREG | 0o644) << 16
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(entry, os.urandom(8).hex())
+    return path
+
+
+def test_every_workload_killed_comes_back(
+    juju: jubilant.Juju, client: users.Client, access: stack.Access
+) -> None:
+    # GIVEN all that Pebble runs in the stack
+    logged = client.session("log_run")["log_run"]
+    before = machine.workloads(users.HOME, stack.MODEL)
+    assert {name.partition(".")[0].rpartition("-")[0] for name in before} <= {*BUNDLE.applications}
+    # WHEN each process is killed
+    for pids in before.values():
+        assert pids
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+    # THEN it is all there again by itself, with the run that was logged
+    users.settle(juju)
+    after = machine.workloads(users.HOME, stack.MODEL)
+    assert after.keys() == before.keys()
+    assert all(after.values())
+    assert logged in client.session("runs")["runs"]
+    assert predict(access).json() == {"predictions": [0]}
+
+
+def test_every_container_killed_comes_back(
+    juju: jubilant.Juju, client: users.Client, access: stack.Access
+) -> None:
+    logged = client.session("log_run")["log_run"]
+    # WHEN process 1 of every workload container is killed, as the kernel does without memory
+    before = {
+        (pod, container): pid
+        for pod, container, pid in machine.containers(users.HOME, stack.MODEL)
+        if container not in {"charm", "sandbox"}
+    }
+    for pid in before.values():
+        os.kill(pid, signal.SIGKILL)
+    # THEN each has a new one, and nothing that was acknowledged is lost
+    users.until(juju, lambda _: restarted(before))
+    users.settle(juju)
+    assert logged in client.session("runs")["runs"]
+    assert predict(access).json() == {"predictions": [0]}
+
+
+def restarted(before: dict[tuple[str, str], int]) -> bool:
+    after = {
+        (pod, container): pid
+        for pod, container, pid in machine.containers(users.HOME, stack.MODEL)
+    }
+    return all(after.get(key, pid) != pid for key, pid in before.items())

@@ -1,0 +1,218 @@
+"""What users do: `make`, a clean shell, MLflow's client, plain HTTP."""
+
+from __future__ import annotations
+
+import base64
+import collections
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import typing
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+
+import jubilant
+
+from onebox import home, images, pods, stack
+
+HOME = home.Home(home.find().path.with_name(f"e2e-{home.find().path.name}"))
+"""The tests' own onebox."""
+
+PROGRAMS = pathlib.Path(__file__).with_name("programs")
+EXAMPLES = home.CHECKOUT / "examples"
+TIMEOUT = 240.0
+"""Seconds for the stack to be active again after a change, on two busy cores."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """What the first `make up` printed, how long it took, and what it started.
+
+    Attributes:
+        stdout: the addresses, the login and the block to paste.
+        stderr: its progress.
+        seconds: how long it took.
+        starts: how often each service of a workload was started, by unit, container and name.
+    """
+
+    stdout: str
+    stderr: str
+    seconds: float
+    starts: collections.Counter[str]
+
+    @property
+    def block(self) -> str:
+        """The lines that are to be pasted into a shell."""
+        lines = self.stdout.splitlines(keepends=True)
+        return "".join(line for line in lines if line.startswith("export "))
+
+
+def make(target: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run make as a user does, who may set variables on its command line."""
+    return _finished(_make(target, variables), os.environ)
+
+
+def _make(target: str, variables: Mapping[str, str]) -> list[str]:
+    given = [f"{name}={value}" for name, value in variables.items()]
+    return ["make", "--silent", "-C", str(home.CHECKOUT), target, *given]
+
+
+def _finished(argv: list[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        argv,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+class Client:
+    """Programs that use MLflow's client, each in a container with nothing but an environment.
+
+    Args:
+        environment: the variables.
+        inside: whether it is a pod of the cluster, else a program of this machine's user.
+    """
+
+    def __init__(self, environment: Mapping[str, str], *, inside: bool = False):
+        self._inside = inside
+        self._podman = pods.Podman(HOME.prefix, None, HOME.path)
+        self._environment = dict(environment)
+
+    def run(
+        self, argv: list[str], mounts: Mapping[pathlib.Path, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program; /examples and /programs are there, and more mounts on demand."""
+        folders = {EXAMPLES: "/examples", PROGRAMS: "/programs", **(mounts or {})}
+        return self._podman.run_client(
+            images.read()["mlflow-models"].reference,
+            argv,
+            self._environment,
+            [(str(path), mounted) for path, mounted in folders.items()],
+            inside=self._inside,
+        )
+
+    def python(self, program: str, *arguments: str) -> str:
+        """Run a Python program that must succeed, and return what it printed."""
+        done = self.run(["python3", program, *arguments])
+        assert done.returncode == 0, f"{program} failed: {done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def session(self, *operations: str) -> dict[str, typing.Any]:
+        """Run ``programs/session.py`` and return what came of each operation."""
+        return json.loads(self.python("/programs/session.py", *operations))
+
+
+class Elsewhere:
+    """Another onebox on this machine, as another checkout has one.
+
+    Args:
+        where: its home.
+        folder: for the program that runs its juju.
+    """
+
+    def __init__(self, where: home.Home, folder: pathlib.Path):
+        self.home = where
+        self._environment = {**os.environ, "ONEBOX_HOME": str(where.path)}
+        self._environment.pop("PORT")
+        self.binary = folder / "juju"
+        """Its juju, for jubilant."""
+        self.binary.write_text(f'#!/bin/sh\nONEBOX_HOME={where.path} exec {stack.JUJU} "$@"\n')
+        self.binary.chmod(0o755)
+
+    def make(self, target: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run make there."""
+        return _finished(_make(target, variables), self._environment)
+
+    def start(self, target: str) -> subprocess.Popen[str]:
+        """Start make there, in a process group of its own."""
+        return subprocess.Popen(
+            _make(target, {}),
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def juju(self, *arguments: str) -> str:
+        """Run juju there."""
+        done = _finished([str(self.binary), *arguments], self._environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """An HTTP response."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+    def json(self) -> typing.Any:
+        """Return the body, which is JSON."""
+        return json.loads(self.text)
+
+
+def http(
+    url: str,
+    *,
+    login: tuple[str, str] | None = None,
+    body: typing.Any = None,
+    host: str = "",
+    timeout: float = 30,
+) -> Answer:
+    """Send a request: GET, or POST when there is a body, which is sent as JSON.
+
+    Args:
+        url: where to.
+        login: user name and password.
+        body: JSON.
+        host: the name that the server is called by, when it is not the one in the URL.
+        timeout: in seconds.
+    """
+    request = urllib.request.Request(url)
+    if host:
+        request.add_header("Host", host)
+    if login is not None:
+        token = base64.b64encode(":".join(login).encode()).decode()
+        request.add_header("Authorization", f"Basic {token}")
+    if body is not None:
+        request.add_header("Content-Type", "application/json")
+        request.data = json.dumps(body).encode()
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as response:
+            return Answer(response.status, dict(response.headers), response.read().decode())
+    except urllib.error.HTTPError as error:
+        with error:
+            return Answer(error.code, dict(error.headers), error.read().decode())
+
+
+def settle(juju: jubilant.Juju, timeout: float = TIMEOUT) -> jubilant.Status:
+    """Wait until everything is active and nothing is left to do."""
+    return juju.wait(
+        lambda status: jubilant.all_active(status) and jubilant.all_agents_idle(status),
+        delay=0.5,
+        successes=2,
+        timeout=timeout,
+    )
+
+
+def until(
+    juju: jubilant.Juju, ready: Callable[[jubilant.Status], bool], timeout: float = TIMEOUT
+) -> jubilant.Status:
+    """Wait for a state that may be gone a moment later."""
+    return juju.wait(ready, delay=0.3, successes=1, timeout=timeout)
+
+
+def message(status: jubilant.Status, unit: str) -> tuple[str, str]:
+    """Return the workload status and message of a unit."""
+    found = status.get_units(unit.partition("/")[0])[unit].workload_status
+    return found.current, found.message
