@@ -31,7 +31,6 @@ def _reconcile_events(charm: ops.CharmBase) -> tuple[ops.BoundEvent, ...]:
         on.config_changed,
         on.upgrade_charm,
         on.leader_elected,
-        on.update_status,
         on.secret_changed,
         on[CONTAINER].pebble_ready,
         on[CONTAINER].pebble_check_failed,
@@ -53,6 +52,7 @@ class HtpasswdProxyCharm(ops.CharmBase):
         self._outcome: tuple[Problem, ...] | None = None
         for event in _reconcile_events(self):
             framework.observe(event, self._on_reconcile)
+        framework.observe(self.on.update_status, self._on_update_status)
         framework.observe(self.on.secret_remove, self._on_secret_remove)
         framework.observe(self.on.get_credentials_action, self._on_get_credentials)
         framework.observe(self.on.rotate_password_action, self._on_rotate_password)
@@ -63,6 +63,13 @@ class HtpasswdProxyCharm(ops.CharmBase):
             answer = workload.output(self._container, ("nginx", "-v"))
             self.unit.set_workload_version(nginx.version(answer or ""))
         self._outcome = self._reconcile()
+
+    def _on_update_status(self, event: ops.UpdateStatusEvent) -> None:
+        active = isinstance(self.unit.status, ops.ActiveStatus)
+        if active and workload.serves(self._container):
+            self._outcome = ()
+        else:
+            self._on_reconcile(event)
 
     def _on_secret_remove(self, event: ops.SecretRemoveEvent) -> None:
         event.remove_revision()

@@ -262,6 +262,5 @@ def _nameservers(resolv_conf: str) -> Iterable[str]:
 
 
 def _address(model: ops.Model) -> str | None:
-    binding = model.get_binding(UPSTREAMS)
-    address = binding.network.bind_address if binding is not None else None
-    return str(address) if address is not None else None
+    address = model.get_binding(UPSTREAMS).network.bind_address
+    return None if address is None else str(address)

@@ -8,6 +8,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ops import testing
@@ -77,14 +78,14 @@ def container(accepts: bool = True, **changes: object) -> testing.Container:
 
 
 def state(**changes: object) -> testing.State:
-    options: dict[str, object] = {
+    options: dict[str, Any] = {
         "leader": True,
         "containers": {container()},
         "model": testing.Model(MODEL),
         "relations": {testing.PeerRelation("peers"), upstream()},
         **changes,
     }
-    return testing.State(**options)  # pyright: ignore[reportArgumentType]
+    return testing.State(**options)
 
 
 def with_container(before: testing.State, **changes: object) -> testing.State:

@@ -12,6 +12,7 @@ from typing import Any
 
 import crossplane
 import pytest
+from crossplane import analyzer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +24,7 @@ from mlflow_kit.interfaces import ingress
 from state import State, Upstream
 
 # Newer than crossplane's list; it stands where send_timeout does and takes one time as well.
-crossplane.analyzer.DIRECTIVES["auth_delay"] = crossplane.analyzer.DIRECTIVES["send_timeout"]
+analyzer.DIRECTIVES["auth_delay"] = analyzer.DIRECTIVES["send_timeout"]
 
 LABEL = st.from_regex(r"[a-z]([a-z0-9-]{0,30}[a-z0-9])?", fullmatch=True)
 ADDRESS = st.one_of(
