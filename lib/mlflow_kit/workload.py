@@ -113,6 +113,30 @@ def observe(container: ops.Container, plan: plans.Plan) -> Health:
     return Health((*down, *waiting), starting=bool(waiting) and not down)
 
 
+def serves(container: ops.Container) -> bool:
+    """Whether all that was last asked of the container runs and answers.
+
+    Pebble alone is asked, so it costs a charm next to nothing. Juju announces each new input by
+    an event of its own; so in update-status an active charm has nothing to do while this holds,
+    and need not read its relations once more.
+    """
+    try:
+        services = container.get_services().values()
+        checks = container.get_checks().values()
+    except ops.pebble.ConnectionError:
+        return False
+    wanted = [one for one in services if one.startup is ops.pebble.ServiceStartup.ENABLED]
+    asked = [one for one in checks if one.startup is not ops.pebble.CheckStartup.DISABLED]
+    return (
+        bool(wanted)
+        and all(one.is_running() for one in wanted)
+        and all(
+            one.has_run and one.status is ops.pebble.CheckStatus.UP and not one.failures
+            for one in asked
+        )
+    )
+
+
 def runs(container: ops.Container, service: str) -> bool:
     """Whether a service runs, whatever its checks say."""
     try:

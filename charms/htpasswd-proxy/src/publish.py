@@ -59,7 +59,7 @@ def outgoing(state: State, health: Health) -> Outgoing:
             host=uris.unit_host(state.unit, state.model), ip=state.address
         ),
     )
-    if health.starting or (health.ok and state.behind_ingress and not state.external_url):
+    if health.starting or (health.ok and state.awaits_address):
         return request
     return dataclasses.replace(
         request,

@@ -67,6 +67,7 @@ class State:
         external_url: address of this proxy from outside, without a trailing slash; empty
             without an ingress.
         behind_ingress: whether an ingress is related, so that requests come through it.
+        awaits_address: whether that ingress still owes us our address.
         nameservers: DNS servers of the container.
         problems: what is wrong with single relations; the rest works.
     """
@@ -85,6 +86,7 @@ class State:
     clients: Mapping[int, str] = dataclasses.field(default_factory=dict[int, str])
     external_url: str = ""
     behind_ingress: bool = False
+    awaits_address: bool = False
     nameservers: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
 
@@ -150,6 +152,8 @@ def load(charm: ops.CharmBase, config: Config, resolv_conf: str = "") -> State |
         clients={number: secret for number, (_, secret) in clients.items()},
         external_url=external.url if isinstance(external, ingress.Ingress) else "",
         behind_ingress=relation is not None,
+        # An ingress of the SDI wire answers without an address, and is not waited for.
+        awaits_address=isinstance(external, (Absent, Invalid)),
         nameservers=nameservers,
         problems=tuple(found),
     )

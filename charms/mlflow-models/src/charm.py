@@ -26,7 +26,6 @@ def _reconcile_events(charm: ops.CharmBase) -> tuple[ops.BoundEvent, ...]:
         on.config_changed,
         on.upgrade_charm,
         on.leader_elected,
-        on.update_status,
         on[layout.CONTAINER].pebble_ready,
         on[layout.CONTAINER].pebble_custom_notice,
         on[layout.CONTAINER].pebble_check_failed,
@@ -48,6 +47,7 @@ class MlflowModelsCharm(ops.CharmBase):
         self._outcome: tuple[tuple[Problem, ...], str] | None = None
         for event in _reconcile_events(self):
             framework.observe(event, self._on_reconcile)
+        framework.observe(self.on.update_status, self._on_update_status)
         framework.observe(self.on.get_endpoint_action, self._on_get_endpoint)
         framework.observe(self.on.collect_unit_status, self._on_collect_status)
 
@@ -64,6 +64,13 @@ class MlflowModelsCharm(ops.CharmBase):
         if served is not None and served.mlflow:
             self.unit.set_workload_version(served.mlflow)
         self._outcome = _outcome(found, health)
+
+    def _on_update_status(self, event: ops.UpdateStatusEvent) -> None:
+        status = self.unit.status
+        if isinstance(status, ops.ActiveStatus) and workload.serves(self._container):
+            self._outcome = (), status.message
+        else:
+            self._on_reconcile(event)
 
     def _on_get_endpoint(self, event: ops.ActionEvent) -> None:
         found = state.load(self)

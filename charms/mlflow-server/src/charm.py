@@ -53,6 +53,7 @@ class MlflowServerCharm(ops.CharmBase):
         self._outcome: _Outcome | None = None
         for event in self._reconcile_events():
             framework.observe(event, self._on_reconcile)
+        framework.observe(self.on.update_status, self._on_update_status)
         framework.observe(self.on.secret_remove, self._on_secret_remove)
         framework.observe(self.on.get_connection_action, self._on_get_connection)
         framework.observe(self.on.collect_unit_status, self._on_collect_unit_status)
@@ -67,7 +68,6 @@ class MlflowServerCharm(ops.CharmBase):
             self.on.config_changed,
             self.on.upgrade_charm,
             self.on.leader_elected,
-            self.on.update_status,
             self.on.secret_changed,
             *(relation.relation_created for relation in relations),
             *(relation.relation_joined for relation in relations),
@@ -86,6 +86,13 @@ class MlflowServerCharm(ops.CharmBase):
         loaded = state.load(self)
         self._outcome = self._apply(loaded)
         self._publish(loaded, self._outcome.health)
+
+    def _on_update_status(self, event: ops.UpdateStatusEvent) -> None:
+        active = isinstance(self.unit.status, ops.ActiveStatus)
+        if active and workload.serves(self._container):
+            self._outcome = _Outcome((), workload.Health())
+        else:
+            self._on_reconcile(event)
 
     def _on_secret_remove(self, event: ops.SecretRemoveEvent) -> None:
         # Nobody tracks this old revision of the notebooks' manifests any more.

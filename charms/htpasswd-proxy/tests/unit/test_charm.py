@@ -101,7 +101,7 @@ def test_second_run_changes_nothing(context: Context) -> None:
     before = running(context, state(relations={testing.PeerRelation("peers"), upstream()}))
     files = {path: text(context, before, path) for path in (nginx.PATHS.users, nginx.PATHS.config)}
     # WHEN the charm runs again
-    after = context.run(context.on.update_status(), before)
+    after = context.run(context.on.config_changed(), before)
     # THEN files, databags and secrets are the same
     assert {path: text(context, after, path) for path in files} == files
     assert after.relations == before.relations
@@ -468,6 +468,38 @@ def test_no_address_that_changes_at_once_is_given(context: Context) -> None:
         dataclasses.replace(known, relations={*known.relations, outer}),
     )
     assert url(again, asked) == f"{INSIDE}/mlflow-server"
+
+
+def test_ingress_that_never_gives_an_address_is_not_waited_for(context: Context) -> None:
+    # GIVEN an ingress of the SDI wire, as istio-pilot, which answers with its version alone
+    asked = upstream()
+    outer = testing.Relation(
+        "ingress",
+        remote_app_name="istio-pilot",
+        remote_app_data={"_supported_versions": "- v2\n"},
+    )
+    relations = {testing.PeerRelation("peers"), asked, outer}
+    # WHEN nginx serves
+    after = running(context, state(relations=relations))
+    # THEN upstreams get the address inside the cluster
+    assert after.unit_status == ops.ActiveStatus()
+    assert url(after, asked) == f"{INSIDE}/mlflow-server"
+
+
+def test_update_status_sees_a_workload_that_is_not_well(context: Context) -> None:
+    before = running(context, state())
+    assert before.unit_status == ops.ActiveStatus()
+    stopped = dataclasses.replace(
+        before.get_container("nginx"),
+        service_statuses={"nginx": ops.pebble.ServiceStatus.INACTIVE},
+    )
+    after = context.run(
+        context.on.update_status(), dataclasses.replace(before, containers={stopped})
+    )
+    # It was put right at once: the hook that found it does not leave it to the next one.
+    assert (
+        after.get_container("nginx").service_statuses["nginx"] is ops.pebble.ServiceStatus.ACTIVE
+    )
 
 
 def test_container_that_came_back_empty_gets_the_same_files(context: Context) -> None:

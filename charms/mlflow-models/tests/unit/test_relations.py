@@ -39,8 +39,9 @@ def test_greets_the_object_store(unit: Unit):
 
 def test_waits_for_the_address_of_an_ingress_that_is_related(unit: Unit):
     unit.serving()
-    unit.set(relations={*unit.state.relations, testing.Relation("ingress")})
-    unit.run(unit.on.update_status())
+    ingress = testing.Relation("ingress")
+    unit.set(relations={*unit.state.relations, ingress})
+    unit.run(unit.on.relation_created(ingress))
     # What is asked for is served; the address is not there yet.
     assert unit.status == testing.WaitingStatus("ingress: waiting for an address")
 
