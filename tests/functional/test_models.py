@@ -11,7 +11,6 @@ import contextlib
 import http.client
 import importlib
 import json
-import os
 import pathlib
 import secrets
 import subprocess
@@ -594,14 +593,16 @@ def test_waits_for_a_tracking_server_that_is_down(
 ) -> None:
     tracking = world.container("tracking")
     tracking.stop("tracking")
-    unit.configure(models_uri="models:/wine@champion")
-    unit.until_settled()
-    assert unit.found[0].kind is problems.Kind.WAITING
-    assert unit.message == (
-        "models-uri models:/wine@champion cannot be read: the tracking server does not answer"
-    )
+    try:
+        unit.configure(models_uri="models:/wine/latest")
+        unit.until_settled()
+        assert unit.found[0].kind is problems.Kind.WAITING
+        assert unit.message == (
+            "models-uri models:/wine/latest cannot be read: the tracking server does not answer"
+        )
+    finally:
+        tracking.start("tracking")
     # WHEN it is back, nobody has to do anything
-    tracking.start("tracking")
     unit.until_active()
     assert ask(world, wine["body"]) == (200, {"predictions": wine["predictions"]})
 
@@ -624,6 +625,5 @@ def test_a_fresh_container_gets_its_model_again(
     for _ in range(5):
         again.reconcile()
     assert again.servers == before
-    assert os.getuid() == 0
     again.configure(models_uri="")
     assert again.servers == {}
