@@ -904,3 +904,15 @@ def test_public_image_serves_as_well(pods: stack.Pods, echo: Echo) -> None:
     version = nginx.version(workload.output(stock.container, ("nginx", "-v")) or "")
     assert re.fullmatch(r"\d+\.\d+\.\d+", version)
     pods.remove("stock")
+
+
+def test_nothing_new_is_no_work(proxy: Proxy, pods: stack.Pods) -> None:
+    # GIVEN a proxy that serves
+    layers, pids = pods.log("proxy").count("add_layer"), proxy.processes()
+    # WHEN the same is asked for again
+    health = proxy.apply()
+    # THEN nginx and Pebble's plan are as they were
+    assert health.ok
+    assert not health.restarted
+    assert proxy.processes() == pids
+    assert pods.log("proxy").count("add_layer") == layers

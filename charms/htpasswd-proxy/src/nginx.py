@@ -153,7 +153,11 @@ def plan(state: State, users: str, paths: Paths = PATHS) -> plans.Plan:
                 kill_delay=2,
             ),
         ),
-        checks=(plans.Check(name=SERVICE, url=f"http://127.0.0.1:{paths.port}/health", period=2),),
+        checks=(
+            plans.Check(
+                name=SERVICE, url=f"http://127.0.0.1:{paths.port}/health", period=2, timeout=2
+            ),
+        ),
     )
 
 
