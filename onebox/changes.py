@@ -11,7 +11,7 @@ import hashlib
 import json
 import typing
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from onebox import bundles, hooktools, model
 
@@ -301,6 +301,17 @@ def resolved(world: model.Model, name: str, *, retry: bool, now: float) -> model
     return hook
 
 
+_TYPES: dict[str, Callable[[object], bool]] = {
+    "array": lambda value: isinstance(value, list),
+    "boolean": lambda value: isinstance(value, bool),
+    "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    "object": lambda value: isinstance(value, dict),
+    "string": lambda value: isinstance(value, str),
+}
+"""JSON schema's types, as Juju checks an action's parameters."""
+
+
 def enqueue(
     world: model.Model, name: str, action: str, params: Mapping[str, typing.Any], now: str
 ) -> model.Operation:
@@ -319,6 +330,13 @@ def enqueue(
         raise UserError(
             f'validation failed: (root) : "{missing[0]}" property is missing and required'
         )
+    for key, value in params.items():
+        wanted = spec.params.get(key, {}).get("type")
+        if wanted in _TYPES and not _TYPES[wanted](value):
+            raise UserError(
+                f"validation failed: (root).{key} : must be of type {wanted}, "
+                f"given {json.dumps(value)}"
+            )
     filled = {key: value["default"] for key, value in spec.params.items() if "default" in value}
     operation = model.Operation(
         id=world.next_operation,

@@ -63,8 +63,13 @@ def next_hook(
             return hook
         return unit.failure.hook if now >= unit.failure.retry_at else None
     fixed = next(_fixed(world, unit), None)
-    if fixed is not None or unit.stopped:
-        return fixed
+    if fixed is None and unit.stopped:
+        return None
+    if fixed is not None:
+        # Pebble may be ready at any time after install, so that its hook comes before
+        # config-changed and start, or after them.
+        early = [] if not unit.installed or unit.upgrade or unit.stopped else _workload(unit)
+        return choose([fixed, *early])
     open_hooks = list(_open(world, unit, now))
     return choose(open_hooks) if open_hooks else None
 
@@ -111,8 +116,7 @@ def _created(world: model.Model, unit: model.Unit) -> Iterator[model.Hook]:
 def _open(world: model.Model, unit: model.Unit, now: float) -> Iterator[model.Hook]:
     """Hooks whose order depends on when news arrives, in the resolver's order."""
     application = world.applications[unit.application]
-    for event in unit.workload[:1]:
-        yield model.Hook(f"{event.container}-{event.kind}", workload=event)
+    yield from _workload(unit)
     yield from _secrets(world, unit, now)
     yield from _actions(world, unit)
     if unit.life is model.Life.DYING:
@@ -134,21 +138,26 @@ def _open(world: model.Model, unit: model.Unit, now: float) -> Iterator[model.Ho
         yield model.Hook("update-status")
 
 
+def _workload(unit: model.Unit) -> list[model.Hook]:
+    """The oldest thing that Pebble reported."""
+    return [
+        model.Hook(f"{event.container}-{event.kind}", workload=event)
+        for event in unit.workload[:1]
+    ]
+
+
 def _dying(world: model.Model, unit: model.Unit) -> Iterator[model.Hook]:
-    """The end of a unit: its storage and relations, then stop (remove is in `_fixed`)."""
+    """The end of a unit: its storage, its relations, then stop (remove is in `_fixed`)."""
+    if unit.storage:
+        name = unit.storage[0].split("/", maxsplit=1)[0]
+        yield model.Hook(f"{name}-storage-detaching", storage=unit.storage[0])
+        return
     leaving = [
         hook
         for relation in world.relations_of(unit.application)
         for hook in _relation(world, unit, relation)
     ]
-    if leaving:
-        yield from leaving
-        return
-    for storage in unit.storage:
-        name = storage.split("/", maxsplit=1)[0]
-        yield model.Hook(f"{name}-storage-detaching", storage=storage)
-        return
-    yield model.Hook("stop")
+    yield from leaving or [model.Hook("stop")]
 
 
 def _actions(world: model.Model, unit: model.Unit) -> Iterator[model.Hook]:

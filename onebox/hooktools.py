@@ -116,6 +116,9 @@ class Context:
         self.hook = hook
         self.application = world.applications[unit.application]
         self.leader = self.application.leader == unit.name
+        # What was read once stays so until the hook ends, as in Juju's contexts.
+        self._settings = self.application.settings()
+        self._seen: dict[tuple[int, str], dict[str, str]] = {}
         self._log = log
         self._clock = clock
         self._resource = resource
@@ -173,10 +176,9 @@ class Context:
 
     def _config_get(self, call: Call) -> str:
         found = call.parse("format", "a all")
-        settings = self.application.settings()
         if found.rest:
-            return _show(settings.get(found.rest[0]), found)
-        return _show(settings, found)
+            return _show(self._settings.get(found.rest[0]), found)
+        return _show(self._settings, found)
 
     def _is_leader(self, call: Call) -> str:
         return _show(self.leader, call.parse("format"))
@@ -226,7 +228,7 @@ class Context:
             raise ToolError(
                 f'ERROR cannot read settings for unit "{owner}" in relation: not found'
             )
-        return dict(bag.data) if bag else {}
+        return self._seen.setdefault((relation.id, owner), dict(bag.data) if bag else {})
 
     def _relation_model_get(self, call: Call) -> str:
         found = call.parse("format r relation")

@@ -65,6 +65,11 @@ class Box:
             if line["code"] == 0 and unit in {"", line["unit"]}
         ]
 
+    def spans(self, unit: str) -> list[tuple[float, float]]:
+        """Return begin and end, seconds since the epoch, of each hook of a unit."""
+        lines = [line for line in self._hooks() if line["unit"] == unit]
+        return [(line["time"] - line["seconds"], line["time"]) for line in lines]
+
     def failures(self, since: int = 0) -> list[str]:
         """Return the hooks that failed, as ``UNIT NAME``."""
         return [f"{x['unit']} {x['hook']}" for x in self._hooks()[since:] if x["code"] != 0]

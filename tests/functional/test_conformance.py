@@ -6,6 +6,7 @@ The probe charm journals every dispatch. Rules that need none are in `tests/oneb
 
 from __future__ import annotations
 
+import itertools
 import json
 import pathlib
 import shutil
@@ -72,6 +73,11 @@ class TestStart:
         assert ran.index("giver-relation-created") < ran.index("giver-relation-joined")
         assert ran.index("start") < ran.index("data-storage-attached")
         assert ran.count("work-pebble-ready") == 1
+
+    def test_a_unit_runs_one_hook_at_a_time(self, box: boxes.Box) -> None:
+        spans = box.spans("a/0")
+        assert len(spans) > 5
+        assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(spans))
 
     def test_the_variables_of_a_dispatch(self, box: boxes.Box) -> None:
         lines = {line["JUJU_DISPATCH_PATH"]: line for line in box.journal("b/0")}

@@ -110,6 +110,17 @@ def test_a_unit_starts_in_juju_s_order(machine: Machine) -> None:
     ]
 
 
+def test_pebble_may_be_ready_before_config_changed_and_start() -> None:
+    places = set[int]()
+    for seed in range(20):
+        machine = Machine(seed)
+        machine.deploy("a", charm=WITH_STORAGE)
+        ran = of("a/0", machine.settle())
+        assert ran[0] == "install"
+        places.add(ran.index("work-pebble-ready") - ran.index("config-changed"))
+    assert min(places) < 0 < max(places)
+
+
 def test_only_the_leader_hears_that_it_leads(machine: Machine) -> None:
     machine.deploy("a", units=2)
     ran = machine.settle()
@@ -173,11 +184,11 @@ def test_a_unit_that_goes_breaks_its_relations_and_the_others_see_it_depart(
     ran = machine.settle()
     assert of("b/0", ran) == ["taker-relation-departed a/1"]
     assert of("a/1", ran) == [
+        "data-storage-detaching",
         "replicas-relation-departed a/0",
         "replicas-relation-broken a",
         "giver-relation-departed b/0",
         "giver-relation-broken b",
-        "data-storage-detaching",
         "stop",
         "remove",
     ]
@@ -252,6 +263,56 @@ def test_what_changes_while_a_hook_runs_is_told_again(machine: Machine) -> None:
     changes.configure(machine.world, "a", {"n": "2"}, [])
     machine.run(unit, hook)
     assert machine.settle() == ["a/0 config-changed"]
+
+
+def test_trust_and_addresses_are_told_by_config_changed(machine: Machine) -> None:
+    machine.deploy("a")
+    machine.settle()
+    machine.world.applications["a"].trust = True
+    assert machine.settle() == ["a/0 config-changed"]
+    machine.world.unit("a/0").address = "10.9.9.9"
+    assert machine.settle() == ["a/0 config-changed"]
+
+
+@pytest.mark.parametrize(
+    ("configured", "seconds"), [(None, 300), ("10s", 10), ("2m", 120), ("nonsense", 300)]
+)
+def test_update_status_comes_at_its_interval(
+    machine: Machine, configured: str | None, seconds: float
+) -> None:
+    if configured:
+        machine.world.config["update-status-hook-interval"] = configured
+    machine.deploy("a")
+    machine.settle()
+    machine.now += seconds - 1
+    assert machine.settle() == []
+    machine.now += 2
+    assert machine.settle() == ["a/0 update-status"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "allowed"),
+    [
+        ("string", "x", True),
+        ("string", 1, False),
+        ("integer", 1, True),
+        ("integer", True, False),
+        ("number", 1.5, True),
+        ("boolean", "yes", False),
+        ("array", [1], True),
+        ("object", [1], False),
+    ],
+)
+def test_types_of_an_action_s_parameters_are_checked(
+    machine: Machine, kind: str, value: object, allowed: bool
+) -> None:
+    spec = model.ActionSpec(params={"p": {"type": kind}})
+    machine.deploy("a", charm=model.Charm("p", "d", "p", actions={"act": spec}))
+    if allowed:
+        changes.enqueue(machine.world, "a/0", "act", {"p": value}, "now")
+    else:
+        with pytest.raises(changes.UserError, match=f"must be of type {kind}"):
+            changes.enqueue(machine.world, "a/0", "act", {"p": value}, "now")
 
 
 def secret(owner: str, *grants: model.Grant) -> model.Secret:

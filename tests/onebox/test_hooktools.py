@@ -248,6 +248,19 @@ class TestSecrets:
     def test_keys_follow_juju_s_rule(self, stage: Stage, key: str) -> None:
         assert "ERROR" in refused(stage.hook("a/0"), "secret-add", f"{key}=value")
 
+    def test_content_has_at_most_one_mebibyte(self, stage: Stage) -> None:
+        text = refused(stage.hook("a/0"), "secret-add", f"key={'x' * (1024 * 1024 + 1)}")
+        assert "too large" in text
+
+    def test_one_that_was_removed_cannot_be_read(self, stage: Stage) -> None:
+        uri = self.add(stage)
+        self.grant(stage, uri)
+        get(stage.hook("b/0"), "secret-get", uri)
+        context = stage.hook("a/0")
+        context.run("secret-remove", [uri], "")
+        context.commit()
+        assert "not found" in refused(stage.hook("b/0"), "secret-get", uri)
+
     def test_who_reads_meanwhile_is_not_forgotten(self, stage: Stage) -> None:
         uri = self.add(stage)
         self.grant(stage, uri)
@@ -273,6 +286,50 @@ class TestActions:
 
     def test_outside_an_action_they_refuse(self, stage: Stage) -> None:
         assert refused(stage.hook("a/0"), "action-set", "a=b") == "ERROR not running an action"
+
+
+def test_what_a_hook_has_read_stays_the_same_until_it_ends(stage: Stage) -> None:
+    context = stage.hook("a/0")
+    assert get(context, "relation-get", "-r", "db:7", "--app", "-", "b") == {}
+    assert get(context, "config-get", "number") == 3
+    stage.world.relations[7].bag("b").data["key"] = "news"
+    stage.world.applications["a"].config["number"] = 4
+    assert get(context, "relation-get", "-r", "db:7", "--app", "-", "b") == {}
+    assert get(context, "config-get", "number") == 3
+    later = stage.hook("a/0")
+    assert get(later, "relation-get", "-r", "db:7", "--app", "-", "b") == {"key": "news"}
+    assert get(later, "config-get", "number") == 4
+
+
+def test_charm_state_counts_only_when_the_hook_succeeds(stage: Stage) -> None:
+    context = stage.hook("a/0")
+    context.run("state-set", ["--file", "-"], '{"one": "1"}')
+    context.run("state-set", ["two=2"], "")
+    context.run("state-delete", ["one"], "")
+    assert get(context, "state-get") == {"two": "2"}
+    assert get(stage.hook("a/0"), "state-get") == {}
+    context.commit()
+    assert get(stage.hook("a/0"), "state-get", "two") == "2"
+
+
+def test_goal_state_names_units_and_relations_to_come(stage: Stage) -> None:
+    found = get(stage.hook("a/0"), "goal-state")
+    assert set(found["units"]) == {"a/0", "a/1"}
+    assert set(found["relations"]["db"]) == {"b", "b/0"}
+
+
+def test_network_get_answers_for_endpoints_and_juju_info(stage: Stage) -> None:
+    stage.world.unit("a/0").address = "10.1.2.3"
+    for binding in ("db", "juju-info"):
+        found = get(stage.hook("a/0"), "network-get", binding)
+        assert found["ingress-addresses"] == ["10.1.2.3"]
+        assert found["bind-addresses"][0]["addresses"][0]["value"] == "10.1.2.3"
+    assert "no network config" in refused(stage.hook("a/0"), "network-get", "nothing")
+
+
+def test_resource_get_answers_the_path_of_an_image_s_file(stage: Stage) -> None:
+    assert stage.hook("a/0").run("resource-get", ["image"], "") == "/resources/image.yaml"
+    assert "not found" in refused(stage.hook("a/0"), "resource-get", "nothing")
 
 
 def test_ports_count_only_when_the_hook_succeeds(stage: Stage) -> None:
