@@ -11,10 +11,12 @@ servers may write to. Standard library only.
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import threading
-from collections.abc import Iterator
 from pathlib import Path
+
+logger = logging.getLogger("handover")
 
 _TIMEOUT = 5.0
 """Seconds; a server that does not answer in time is as good as gone."""
@@ -28,43 +30,45 @@ def listener(port: int, folder: Path) -> socket.socket:
         folder: where servers offer their sockets.
     """
     for path in sorted(folder.glob("*.sock")):
-        with contextlib.suppress(OSError):
-            return _take(path)
+        found = _taken(path)
+        if found:
+            return found
     return _new(port)
 
 
-@contextlib.contextmanager
-def offered(shared: socket.socket, path: Path) -> Iterator[None]:
-    """Offer a listening socket to whoever connects to `path`, until the block ends."""
+def offer(shared: socket.socket, path: Path) -> None:
+    """Offer a listening socket to whoever connects to `path`, as long as this program runs."""
     path.unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as offer:
-        offer.bind(str(path))
-        path.chmod(0o600)
-        offer.listen()
-        threading.Thread(target=_give, args=(offer, shared), daemon=True).start()
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+    place = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    place.bind(str(path))
+    path.chmod(0o600)
+    place.listen()
+    threading.Thread(target=_give, args=(place, shared), daemon=True).start()
 
 
-def _take(path: Path) -> socket.socket:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(_TIMEOUT)
-        connection.connect(str(path))
-        _, descriptors, _, _ = socket.recv_fds(connection, 1, 1)
-        if not descriptors:
-            raise ConnectionError("the other server is about to end")
-        return socket.socket(fileno=descriptors[0])
+def _taken(path: Path) -> socket.socket | None:
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(_TIMEOUT)
+            connection.connect(str(path))
+            _, descriptors, _, _ = socket.recv_fds(connection, 1, 1)
+    except ConnectionRefusedError:
+        # Left by a server that was killed.
+        path.unlink(missing_ok=True)
+        return None
+    except OSError as error:
+        logger.warning("%s hands over no socket: %s", path.name, error)
+        return None
+    # A server that is about to end has no socket to send.
+    return socket.socket(fileno=descriptors[0]) if descriptors else None
 
 
-def _give(offer: socket.socket, shared: socket.socket) -> None:
-    # The end of the offer, and of the program, closes the socket under this loop.
-    with contextlib.suppress(OSError):
-        while True:
-            connection, _ = offer.accept()
-            with connection:
-                socket.send_fds(connection, [b"\0"], [shared.fileno()])
+def _give(place: socket.socket, shared: socket.socket) -> None:
+    while True:
+        connection, _ = place.accept()
+        # Who has asked may be gone already, and the socket may be closed: this server then ends.
+        with connection, contextlib.suppress(OSError):
+            socket.send_fds(connection, [b"\0"], [shared.fileno()])
 
 
 def _new(port: int) -> socket.socket:

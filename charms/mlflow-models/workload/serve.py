@@ -153,8 +153,8 @@ def work(slot: Slot, listener: socket.socket) -> None:
         access_log=level == "debug",
         timeout_graceful_shutdown=_DRAIN,
     )
-    with handover.offered(listener, slot.report_file.with_suffix(f".{os.getpid()}.sock")):
-        Server(config, slot).run(sockets=[listener])
+    handover.offer(listener, slot.report_file.with_suffix(f".{os.getpid()}.sock"))
+    Server(config, slot).run(sockets=[listener])
 
 
 def supervise(slot: Slot, listener: socket.socket) -> None:
