@@ -19,6 +19,10 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 IMAGE = "localhost/onebox/base:latest"
 
 
+class CommandError(Exception):
+    """A command in a container failed; the text is what it wrote to stderr."""
+
+
 class Box:
     """Drives the daemon of one onebox, and reads what it wrote down."""
 
@@ -101,7 +105,8 @@ class Box:
             text=True,
             check=False,
         )
-        assert done.returncode == 0, done.stderr
+        if done.returncode != 0:
+            raise CommandError(done.stderr)
         return done.stdout
 
     def unit(self, name: str) -> dict[str, typing.Any]:

@@ -211,7 +211,7 @@ class TestPostgresql:
             # WHEN its relation is removed
             first.remove()
         # THEN nobody can use the account any more
-        with pytest.raises(subprocess.CalledProcessError):
+        with pytest.raises(boxes.CommandError):
             self.sql(box, answer, old, "SELECT 1")
         # AND the next relation finds the table, and owns it
         with related(box, "postgresql-k8s:database", "one:postgresql") as second:
@@ -231,7 +231,7 @@ class TestPostgresql:
             second.say(database="second", requested__secrets=REQUESTED)
             account = first.secret(first.heard()["secret-user"])
             # WHEN the first account tries the second database
-            with pytest.raises(subprocess.CalledProcessError):
+            with pytest.raises(boxes.CommandError):
                 self.sql(box, second.heard(), account, "SELECT 1")
             # THEN only its own one opens, and the secret of the other cannot be read
             assert self.sql(box, first.heard(), account, "SELECT 1") == "1"
@@ -297,7 +297,7 @@ class TestPostgresql:
     def _answers(
         self, box: boxes.Box, answer: Mapping[str, str], account: Mapping[str, str]
     ) -> bool:
-        with contextlib.suppress(subprocess.CalledProcessError):
+        with contextlib.suppress(boxes.CommandError):
             return self.sql(box, answer, account, "SELECT 1") == "1"
         return False
 
@@ -351,7 +351,7 @@ class TestMariadb:
             # WHEN the relation is removed
             first.remove()
         # THEN the account is gone
-        with pytest.raises(subprocess.CalledProcessError):
+        with pytest.raises(boxes.CommandError):
             self.sql(box, old, "SELECT 1")
         # AND the next relation gets an empty database
         with related(box, "mariadb-k8s:database", "two:mysql") as second:
@@ -373,7 +373,7 @@ class TestMariadb:
                 "a_c",
                 "information_schema",
             ]
-            with pytest.raises(subprocess.CalledProcessError):
+            with pytest.raises(boxes.CommandError):
                 self.sql(box, account, "SELECT 1", "abc")
 
     def test_one_database_is_not_given_twice(self, box: boxes.Box) -> None:
@@ -406,11 +406,11 @@ class TestMariadb:
             box.settle()
             assert relation.heard_from_unit()["password"] == "it's \\ new"
             assert self.sql(box, relation.heard_from_unit(), "SELECT 1", "database") == "1"
-            with pytest.raises(subprocess.CalledProcessError):
+            with pytest.raises(boxes.CommandError):
                 self.sql(box, answer, "SELECT 1", "database")
         # WHEN the relation is gone
         # THEN root can come in from nowhere else
-        with pytest.raises(subprocess.CalledProcessError):
+        with pytest.raises(boxes.CommandError):
             self.sql(box, root, "SELECT 1")
 
     def test_data_outlives_its_container(self, box: boxes.Box) -> None:
