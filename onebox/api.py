@@ -15,7 +15,12 @@ from collections.abc import Callable, Mapping
 
 from onebox import changes, charmfile, engine, events, faults, home, hooktools, model, report
 
-Params = Mapping[str, typing.Any]
+
+class Params(dict[str, typing.Any]):
+    """The parameters of a request; one that is needed and not there is refused by name."""
+
+    def __missing__(self, key: str) -> typing.Any:
+        raise changes.UserError(f"the request has no parameter {key!r}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,13 +52,15 @@ class Api:
         self._world = world
         self._engine = runner
 
-    def answer(self, message: Params, progress: Callable[[str], None]) -> typing.Any:
+    def answer(
+        self, message: Mapping[str, typing.Any], progress: Callable[[str], None]
+    ) -> typing.Any:
         """Carry out a request.
 
         Raises:
             changes.UserError: it cannot be done; the text is for the user.
         """
-        name, params = message["method"], message.get("params") or {}
+        name, params = message["method"], Params(message.get("params") or {})
         if name in _WORLD:
             with self._engine.lock:
                 return _WORLD[name](self, params)
@@ -333,8 +340,11 @@ class Api:
     def update_secret(self, request: Request) -> typing.Any:
         """Change a secret of the user's."""
         params = request.params
+        secret = changes.user_secret(request.world, params["secret"])
+        if params.get("auto_prune") is not None:
+            secret.auto_prune = bool(params["auto_prune"])
         changes.update_secret(
-            changes.user_secret(request.world, params["secret"]),
+            secret,
             params.get("content") or {},
             params.get("name") or "",
             params.get("info") or "",

@@ -479,6 +479,11 @@ def collect(world: model.Model) -> list[model.Storage]:
                 found.relations.pop(relation.id, None)
             for secret in world.secrets.values():
                 secret.grants = [g for g in secret.grants if g.relation != relation.id]
+    for secret in world.secrets.values():
+        if secret.auto_prune:
+            tracked = {consumer.tracked for consumer in secret.consumers.values()}
+            for number in [n for n in secret.revisions if n != secret.latest and n not in tracked]:
+                del secret.revisions[number]
     gone: list[model.Storage] = []
     for app in list(world.applications.values()):
         related = any(not r.peer for r in world.relations_of(app.name))

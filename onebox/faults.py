@@ -35,10 +35,7 @@ def inject(runner: engine.Engine, world: model.Model, params: Params) -> typing.
     kind = params.get("kind")
     if kind not in KINDS:
         raise changes.UserError(f"no fault {kind!r}; there are: {', '.join(sorted(KINDS))}")
-    try:
-        return KINDS[kind](runner, world, params)
-    except KeyError as error:
-        raise changes.UserError(f"fault {kind} needs {error.args[0]}=...") from None
+    return KINDS[kind](runner, world, params)
 
 
 def _pebble(runner: engine.Engine, world: model.Model, params: Params) -> int:

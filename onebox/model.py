@@ -124,6 +124,7 @@ class Secret(msgspec.Struct):
     Attributes:
         owner: an application or unit name; empty for one made by the user.
         name: the user's name for it; empty for a charm's.
+        auto_prune: whether old revisions of a user's secret go once nobody tracks them.
         rotate: Juju's policy name.
         rotate_next: when secret-rotate is due, RFC 3339.
     """
@@ -133,6 +134,7 @@ class Secret(msgspec.Struct):
     name: str = ""
     label: str = ""
     description: str = ""
+    auto_prune: bool = False
     rotate: str = "never"
     rotate_next: str | None = None
     created: str = ""

@@ -357,7 +357,7 @@ class TestFaults:
 
     def test_one_that_is_not_there_is_named(self, box: boxes.Box) -> None:
         assert "there are: cut, freeze" in box.refused("fault", kind="meteor")
-        assert "needs unit=" in box.refused("fault", kind="cut", other="a/0")
+        assert "no parameter 'unit'" in box.refused("fault", kind="cut", other="a/0")
 
 
 class TestDaemon:

@@ -392,6 +392,20 @@ class TestSecrets:
         assert machine.settle() == []
 
 
+def test_old_revisions_of_a_user_s_secret_are_pruned_when_nobody_tracks_them(
+    machine: Machine,
+) -> None:
+    made = changes.add_secret(machine.world, "mine", {"key": "one"}, "", "")
+    made.consumers["a/0"] = model.Consumer(tracked=1)
+    for value in ("two", "three"):
+        changes.update_secret(made, {"key": value}, "", "", "")
+    changes.collect(machine.world)
+    assert set(made.revisions) == {1, 2, 3}
+    made.auto_prune = True
+    changes.collect(machine.world)
+    assert set(made.revisions) == {1, 3}
+
+
 def test_leadership_moves_only_to_a_unit_that_is_up(machine: Machine) -> None:
     machine.deploy("a", units=2)
     machine.settle()
