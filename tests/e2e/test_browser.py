@@ -5,10 +5,12 @@ UPDATE_SCREENSHOTS=1   write what was seen into docs/images
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
+import typing
 import urllib.parse
 from collections.abc import Callable, Generator
 
@@ -25,6 +27,16 @@ from tests.e2e import users
 IMAGES = home.CHECKOUT / "docs" / "images"
 PATIENCE = 60
 """Seconds for a page to show what it fetches, on a busy machine."""
+
+KNOWN = (
+    # The first visit, without a password.
+    "status of 401",
+    # MLflow's page asks who is logged in, which only its own user management can tell.
+    "/users/current",
+    # The assistant may run programs on the server, so the proxy refuses it.
+    "/mlflow/assistant/",
+)
+"""Answers that are no fault of the proxy's."""
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +63,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Generator[webdriver.Chr
         chosen.add_argument(argument)
     chosen.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
     driver = webdriver.Chrome(chosen, service.Service("/usr/bin/chromedriver"))
+    driver.set_page_load_timeout(PATIENCE)
     yield driver
     driver.quit()
 
@@ -60,17 +73,34 @@ def page(
     browser: webdriver.Chrome, access: stack.Access, client: users.Client
 ) -> webdriver.Chrome:
     """The browser, logged in, at a server with runs; the login prompt was checked before."""
-    client.python("/examples/train_wine.py", "--epochs", "12")
-    # GIVEN a browser that knows no password
+    client.python("/examples/train_wine.py", "--epochs", "12", "--model", "plotted")
+    # GIVEN a browser that knows no password WHEN it goes there
     browser.get(access.tracking_uri)
-    # THEN it is asked for one and, without an answer, shows the refusal and nothing else
-    assert "UNAUTHENTICATED" in browser.page_source
-    assert "<title>MLflow</title>" not in browser.page_source
-    # WHEN the person types the login, which a URL can do as well
+    # THEN it shows the prompt, which no screenshot has, over an empty page
+    answers = [answer for answer in responses(browser) if answer["url"] == access.tracking_uri]
+    assert [answer["status"] for answer in answers] == [401]
+    assert header(answers[0], "www-authenticate").startswith('Basic realm="MLflow"')
+    assert text(browser) == ""
+    # WHEN the person logs in, which an address can do as well as the prompt
     parts = urllib.parse.urlsplit(access.tracking_uri)
     login = f"{access.username}:{urllib.parse.quote(access.password, safe='')}"
     browser.get(parts._replace(netloc=f"{login}@{parts.netloc}").geturl())
+    # THEN the browser sends the login by itself from here on
     return browser
+
+
+def header(answer: dict[str, typing.Any], name: str) -> str:
+    return {key.lower(): value for key, value in answer["headers"].items()}[name]
+
+
+def responses(browser: webdriver.Chrome) -> list[dict[str, typing.Any]]:
+    """Return the responses since this was last called, oldest first."""
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    return [
+        event["params"]["response"]
+        for event in events
+        if event["method"] == "Network.responseReceived"
+    ]
 
 
 def seen(browser: webdriver.Chrome, what: str, ready: Callable[[], object]) -> None:
@@ -87,6 +117,9 @@ def text(browser: webdriver.Chrome) -> str:
 
 def screenshot(browser: webdriver.Chrome, name: str) -> None:
     if os.environ.get("UPDATE_SCREENSHOTS"):
+        # The assistant's panel, which is open on the first visit, covers a third of the page.
+        for button in browser.find_elements(By.CSS_SELECTOR, "button[aria-label='Close']"):
+            button.click()
         IMAGES.mkdir(parents=True, exist_ok=True)
         browser.save_screenshot(str(IMAGES / f"{name}.png"))
 
@@ -113,9 +146,8 @@ def test_the_metric_plot_of_a_run(
 ) -> None:
     page.get(f"{access.tracking_uri}{run_path(client)}/model-metrics")
     seen(page, "the metrics", lambda: "validation_accuracy" in text(page))
-    # The curve itself: a path with a point for each of the 12 steps.
-    seen(page, "a curve", lambda: any(points(page)))
-    assert max(points(page)) >= 12
+    # The curve itself: the plot leaves out points on a straight line between their neighbours.
+    seen(page, "a curve", lambda: max(points(page), default=0) >= 3)
     screenshot(page, "metrics")
 
 
@@ -151,10 +183,9 @@ def test_no_request_has_left_the_prefix_or_failed(
     complaints = [
         entry["message"]
         for entry in page.get_log("browser")
-        if entry["source"] == "network" and "401 (Unauthorized)" not in entry["message"]
+        if entry["source"] == "network" and not any(known in entry["message"] for known in KNOWN)
     ]
-    # MLflow's page asks who is logged in, which only its own user management can tell.
-    assert [line for line in complaints if "/users/current" not in line] == []
+    assert complaints == []
 
 
 def test_the_front_page_lists_what_is_behind_the_password(
