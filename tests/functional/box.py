@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import pathlib
-import secrets
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ import typing
 from collections.abc import Iterator
 
 from onebox import client, home, pods
+from tests.functional import names
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 IMAGE = "localhost/onebox/base:latest"
@@ -160,7 +160,7 @@ class Box:
 @contextlib.contextmanager
 def new() -> Iterator[Box]:
     """Make a onebox with an empty model, and remove every trace of it afterwards."""
-    directory = home.Home(pathlib.Path("/var/lib/onebox") / f"t{secrets.token_hex(3)}")
+    directory = home.Home(names.STATE / names.fresh())
     made = Box(directory)
     before = os.environ.get("ONEBOX_HOME")
     os.environ["ONEBOX_HOME"] = str(directory.path)

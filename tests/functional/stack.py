@@ -23,6 +23,7 @@ from mlflow_kit import plan as plans
 from mlflow_kit import uris, workload
 from mlflow_kit.interfaces import database, object_storage
 from onebox import pods
+from tests.functional import names
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 CHARM = ROOT / "charms" / "mlflow-server"
@@ -82,7 +83,7 @@ class Pods:
     """Pods of a network of their own."""
 
     def __init__(self, home: pathlib.Path) -> None:
-        self.prefix = f"onebox-t{secrets.token_hex(3)}"
+        self.prefix = f"onebox-{names.fresh()}"
         self.podman = pods.Podman(self.prefix, None, home)
         self._home = home
         self._specs: dict[str, pods.Pod] = {}

@@ -12,7 +12,6 @@ import http.client
 import importlib
 import json
 import pathlib
-import secrets
 import subprocess
 import sys
 import threading
@@ -28,6 +27,7 @@ from mlflow_kit import plan as plans
 from mlflow_kit import problems, workload
 from mlflow_kit.interfaces import object_storage
 from onebox import images, pods, setup
+from tests.functional import names
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CHARM = ROOT / "charms/mlflow-models"
@@ -146,7 +146,7 @@ class World:
 
     def __init__(self, folder: pathlib.Path) -> None:
         references = {name: image.reference for name, image in images.read().items()}
-        self._podman = pods.Podman(f"onebox-t{secrets.token_hex(3)}", None, folder)
+        self._podman = pods.Podman(f"onebox-{names.fresh()}", None, folder)
         self.pod = pods.Pod(
             name="m.models-0",
             aliases=("models-0",),

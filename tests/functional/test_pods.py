@@ -12,12 +12,12 @@ import signal
 import socket
 import subprocess
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pytest
 
 from onebox import pods, setup
+from tests.functional import names
 
 ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
 SERVE = ["python3", "-m", "http.server", "--directory", "/srv", "8000"]
@@ -166,7 +166,7 @@ def onebox(tmp_path: pathlib.Path) -> Iterator[Callable[..., tuple[str, pods.Pod
     made: list[pods.Podman] = []
 
     def make(subnet: str | None = None) -> tuple[str, pods.Podman]:
-        prefix = f"oneboxtest-{uuid.uuid4().hex[:6]}"
+        prefix = f"onebox-{names.fresh()}"
         podman = pods.Podman(prefix, subnet, tmp_path / prefix)
         made.append(podman)
         return prefix, podman
