@@ -15,7 +15,6 @@ import pathlib
 import re
 import signal
 import socket
-import statistics
 import sys
 import threading
 import time
@@ -570,8 +569,9 @@ def test_time_does_not_tell_which_users_there_are(fresh_proxy: Proxy) -> None:
         return time.monotonic() - started
 
     times = [(seconds("ada", number), seconds(f"eve{number}", number)) for number in range(5)]
-    known, unknown = (statistics.median(column) for column in zip(*times, strict=True))
-    # THEN they differ by much less than the hash takes, which is 85 ms
+    # THEN the shortest of each, to which a busy machine adds nothing, differ by much less than
+    # the hash takes, which is 85 ms
+    known, unknown = (min(column) for column in zip(*times, strict=True))
     assert abs(known - unknown) < 0.03, times
 
 
