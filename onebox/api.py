@@ -141,6 +141,10 @@ class Api:
         for key in request.params.get("reset") or []:
             request.world.config.pop(key, None)
         request.world.config.update(request.params.get("values") or {})
+        soon = time.time() + events.interval(request.world)
+        for unit in request.world.units():
+            # A shorter interval of update-status counts from now on.
+            unit.update_status = min(unit.update_status, soon)
         return dict(request.world.config)
 
     def status(self, request: Request) -> typing.Any:

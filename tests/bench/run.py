@@ -1,0 +1,151 @@
+"""Print what hooks, charms and the idle stack cost, side by side in one run.
+
+    tox -e bench
+
+Absolute times depend on the machine and on what else it does; the ratios to the empty ops charm,
+whose hooks run in between, do not. Nothing is asserted. Needs root, as all that runs pods.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+
+from onebox import client, home, pods, setup
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+NOOP = ROOT / "tests" / "packing" / "data" / "noop"
+JUJU = ROOT / "onebox" / "bin" / "juju"
+SECONDS = 60
+"""How long update-status is sent every other second."""
+
+
+def main() -> None:
+    """Deploy the bundle and the empty charm on a onebox of its own, measure, remove it."""
+    directory = home.Home(pathlib.Path("/var/lib/onebox") / "bench")
+    os.environ["ONEBOX_HOME"] = str(directory.path)
+    setup.ensure_all()
+    pack = [sys.executable, str(ROOT / "tools" / "pack.py")]
+    subprocess.run(pack, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*pack, str(NOOP)], check=True, stdout=subprocess.DEVNULL)
+    try:
+        _sizes()
+        _deploy()
+        _hooks(directory)
+        _memory(directory)
+    finally:
+        with contextlib.suppress(client.ApiError):
+            client.call("stop", start=False)
+        time.sleep(1)
+        pods.Podman(directory.prefix, None, directory.path).destroy()
+        shutil.rmtree(directory.path, ignore_errors=True)
+
+
+def _sizes() -> None:
+    print("\nsize of each .charm (goal: at most 3 MB)")
+    for path in sorted((ROOT / "build").glob("*.charm")):
+        print(f"  {path.stem:22} {path.stat().st_size / 1e6:5.2f} MB")
+
+
+def _deploy() -> None:
+    juju("add-model", "bench")
+    began = time.monotonic()
+    overlay = ROOT / "onebox" / "overlay.yaml"
+    publish = ("--publish", "traefik-k8s=")
+    juju("deploy", str(ROOT / "bundle.yaml"), "--overlay", str(overlay), "--trust", *publish)
+    while not _active("mlflow-models"):
+        time.sleep(0.5)
+    print(f"\nbundle deployed to active: {time.monotonic() - began:.0f} s (goal: 90 s)")
+    juju("deploy", str(ROOT / "build" / "noop.charm"))
+    while not _active():
+        time.sleep(0.5)
+
+
+def _active(*besides: str) -> bool:
+    """Whether all applications are active; mlflow-models has no model to serve here."""
+    found = json.loads(juju("status", "--format", "json"))["applications"]
+    return all(
+        app["application-status"]["current"] == "active"
+        for name, app in found.items()
+        if name not in {*besides, "mlflow-models"}
+    )
+
+
+def _hooks(directory: home.Home) -> None:
+    journal = directory.model("bench") / "hooks.jsonl"
+    juju("model-config", "update-status-hook-interval=2s")
+    time.sleep(5)
+    start = len(journal.read_text().splitlines())
+    time.sleep(SECONDS)
+    seconds = collections.defaultdict[str, list[float]](list)
+    tools: dict[str, int] = {}
+    for line in journal.read_text().splitlines()[start:]:
+        hook = json.loads(line)
+        if hook["hook"] == "update-status":
+            app = hook["unit"].partition("/")[0]
+            seconds[app].append(hook["seconds"])
+            tools[app] = len(hook["tools"])
+    empty = statistics.median(seconds["noop"])
+    print("\nupdate-status with nothing to do, against the empty ops charm (goal: at most 1.3)")
+    for app, times in sorted(seconds.items()):
+        median = statistics.median(times)
+        print(
+            f"  {app:22} {median / empty:4.2f}  {median * 1000:4.0f} ms, "
+            f"{tools[app]} hook tools, {len(times)} hooks"
+        )
+
+
+def _memory(directory: home.Home) -> None:
+    juju("model-config", "--reset", "update-status-hook-interval")
+    time.sleep(5)
+    kinds = collections.defaultdict[str, int](int)
+    for path in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            cgroup = (path / "cgroup").read_text() + command
+            environment = (path / "environ").read_bytes()
+            own = f"ONEBOX_HOME={directory.path}".encode() in environment
+            if own or directory.prefix in cgroup or _in_pod(path, directory):
+                kinds[_kind(command)] += _pss(path)
+    print("\nmemory of the idle stack by kind of process (proportional set size)")
+    for kind, size in sorted(kinds.items(), key=lambda item: -item[1]):
+        print(f"  {kind:22} {size / 1024:6.0f} MB")
+    print(f"  {'all':22} {sum(kinds.values()) / 1024:6.0f} MB")
+
+
+def _in_pod(process: pathlib.Path, directory: home.Home) -> bool:
+    """Whether a process sees the volume of one of our pods."""
+    return f"/{directory.prefix}/" in (process / "mountinfo").read_text()
+
+
+def _kind(command: str) -> str:
+    for word in ("pebble", "conmon", "uvicorn", "postgres", "minio", "nginx", "onebox.daemon"):
+        if word in command:
+            return word
+    return command.split()[0].rpartition("/")[2] if command else "kernel"
+
+
+def _pss(process: pathlib.Path) -> int:
+    """Return a process's share of memory in KiB."""
+    for line in (process / "smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1])
+    return 0
+
+
+def juju(*arguments: str) -> str:
+    """Run the command line, and return what it prints."""
+    done = subprocess.run([str(JUJU), *arguments], check=True, stdout=subprocess.PIPE, text=True)
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()
