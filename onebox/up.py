@@ -227,8 +227,18 @@ def _serve(podman: pods.Podman, access: stack.Access) -> None:
     elif served != _SERVED:
         console.say(f"   {stack.MODELS} serves {served}, which is left alone")
         return
+    # A replaced charm may still be at its first hooks though its last status was active.
+    client.call("settle", {"timeout": READY_TIMEOUT}, model=stack.MODEL)
     console.say("   asking for predictions, with examples/predict.py")
-    _example(podman, access, "predict.py", access.model_url)
+    _example(podman, access, "predict.py", access.model_url, "--model", _version())
+
+
+def _version() -> str:
+    """Return the model version that is served; the alias may have moved on since."""
+    shown = json.loads(stack.juju("status", "--model", stack.MODEL, "--format", "json"))
+    units = shown["applications"][stack.MODELS]["units"]
+    message = units[f"{stack.MODELS}/0"]["workload-status"].get("message", "")
+    return message.removeprefix("serving ") if message.startswith("serving ") else _SERVED
 
 
 def _served() -> str:

@@ -130,7 +130,16 @@ def write(view: typing.Any, how: str) -> None:
     else:
         import yaml
 
-        print(yaml.safe_dump(view, sort_keys=False, allow_unicode=True), end="")
+        class Dumper(yaml.SafeDumper):
+            """Writes text of several lines as such, so that it can be copied."""
+
+        def text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+            style = "|" if "\n" in value else None
+            return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+        Dumper.add_representer(str, text)
+        shown = yaml.dump(view, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=1000)
+        print(shown, end="")
 
 
 def table(rows: Sequence[Sequence[typing.Any]]) -> None:

@@ -197,7 +197,7 @@ def test_two_at_once(made: users.Made, elsewhere: users.Elsewhere) -> None:
 def test_not_root(made: users.Made) -> None:
     # WHEN somebody else than root runs what make runs
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "onebox", "up"],
+        [sys.executable, "-P", "-m", "onebox.cli", "onebox", "up"],
         env={"PYTHONPATH": str(home.CHECKOUT), "PATH": os.environ["PATH"]},
         capture_output=True,
         text=True,

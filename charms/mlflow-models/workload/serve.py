@@ -149,7 +149,7 @@ def work(slot: Slot, listener: socket.socket) -> None:
     config = uvicorn.Config(
         application,
         log_level=level,
-        # The proxy in front has an access log; two would cost throughput.
+        # A line for each request costs throughput; it is there when somebody looks for a fault.
         access_log=level == "debug",
         timeout_graceful_shutdown=_DRAIN,
     )
