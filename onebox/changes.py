@@ -9,11 +9,16 @@ import copy
 import datetime
 import hashlib
 import json
+import re
 import typing
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 
 from onebox import bundles, hooktools, model
+
+
+_MODEL_NAME = re.compile(r"[a-z0-9]+[a-z0-9-]*", re.ASCII)
+"""Juju's rule (names/v5 ``model.go``); unlike an application's, it may end in digits."""
 
 
 class UserError(Exception):
@@ -22,7 +27,7 @@ class UserError(Exception):
 
 def add_model(world: model.World, name: str, now: datetime.datetime) -> model.Model:
     """Add an empty model."""
-    if not bundles.APPLICATION_NAME.fullmatch(name):
+    if not _MODEL_NAME.fullmatch(name):
         raise UserError(
             f'"{name}" is not a valid name: model names may only contain lowercase '
             "letters, digits and hyphens"

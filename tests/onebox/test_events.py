@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import random
 from collections.abc import Iterator
 
@@ -404,6 +405,17 @@ def test_old_revisions_of_a_user_s_secret_are_pruned_when_nobody_tracks_them(
     made.auto_prune = True
     changes.collect(machine.world)
     assert set(made.revisions) == {1, 3}
+
+
+@pytest.mark.parametrize("name", ["jubilant-77377122", "m", "0", "a-b"])
+def test_model_names_may_end_in_digits(name: str) -> None:
+    changes.add_model(model.World(), name, datetime.datetime.now(datetime.UTC))
+
+
+@pytest.mark.parametrize("name", ["", "-a", "A", "a_b", "a.b", "ä"])
+def test_other_model_names_are_refused(name: str) -> None:
+    with pytest.raises(changes.UserError, match="not a valid name"):
+        changes.add_model(model.World(), name, datetime.datetime.now(datetime.UTC))
 
 
 def test_leadership_moves_only_to_a_unit_that_is_up(machine: Machine) -> None:
