@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 from onebox import bundles, hooktools, model
 
-
 _MODEL_NAME = re.compile(r"[a-z0-9]+[a-z0-9-]*", re.ASCII)
 """Juju's rule (names/v5 ``model.go``); unlike an application's, it may end in digits."""
 
