@@ -190,7 +190,7 @@ def test_every_character_that_can_be_typed(juju: jubilant.Juju, access: stack.Ac
     accounts = {
         NAMES[:64]: printable[:64],
         NAMES[-40:]: printable[-64:],
-        "accents": "pässwörd für alle ☃",
+        "accents": "pässwörd für viele ☃",
         "a": ": :: ::: :::: ",
     }
     content = "\n".join(f"{name}:{password}" for name, password in accounts.items())

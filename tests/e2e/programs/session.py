@@ -157,7 +157,8 @@ def outcome(operation: Callable[[], object]) -> object:
     except exceptions.MlflowException as error:
         return {"status": error.get_http_status_code(), "error": str(error).partition("\n")[0]}
     except requests.HTTPError as error:
-        return {"status": error.response.status_code, "error": str(error)}
+        status = None if error.response is None else error.response.status_code
+        return {"status": status, "error": str(error)}
 
 
 def main() -> None:
