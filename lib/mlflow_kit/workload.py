@@ -28,6 +28,8 @@ LABEL = "charm"
 _DUE = "/run/charm/due"
 """Directory of empty files ``<service>.restart`` and ``<service>.reload``."""
 
+_CHECK_TRIES = 3
+"""A check is lost rarely, and hardly ever twice in a row."""
 
 _EXEC_TIMEOUT = 20.0
 """Seconds; what is run here answers within one."""
@@ -123,12 +125,14 @@ def serves(container: ops.Container) -> bool:
     try:
         services = container.get_services().values()
         checks = container.get_checks().values()
+        lost = _checks(container)[1]
     except ops.pebble.ConnectionError:
         return False
     wanted = [one for one in services if one.startup is ops.pebble.ServiceStartup.ENABLED]
     asked = [one for one in checks if one.startup is not ops.pebble.CheckStartup.DISABLED]
     return (
         bool(wanted)
+        and not lost
         and all(one.is_running() for one in wanted)
         and all(
             one.has_run and one.status is ops.pebble.CheckStatus.UP and not one.failures
@@ -300,21 +304,54 @@ def _run_checks(container: ops.Container, plan: plans.Plan, *, fresh: bool) -> N
         plan: its plan.
         fresh: whether what they found so far is of no value, since it was another process.
     """
-    active = {
-        name
-        for name, info in container.get_checks().items()
-        if info.status != ops.pebble.CheckStatus.INACTIVE
-    }
     wanted = {check.name for check in plan.checks}
-    stop = active if fresh else active - wanted
-    if stop:
-        # A check that the plan disables goes on until it is stopped by name. By the client and
-        # not by the Container, which reports each stop as "monitoring disabled" to the security
-        # log: here it is the other way round.
-        container.pebble.stop_checks(sorted(stop))
-    start = wanted - (active - stop)
-    if start:
-        container.pebble.start_checks(sorted(start))
+    for _ in range(_CHECK_TRIES):
+        active, dead = _checks(container)
+        stop = (active if fresh else active - wanted) | dead
+        start = wanted - (active - stop)
+        if stop:
+            # A check that the plan disables goes on until it is stopped by name. By the client
+            # and not by the Container, which reports each stop as "monitoring disabled" to the
+            # security log: here it is the other way round.
+            container.pebble.stop_checks(sorted(stop))
+        if start:
+            container.pebble.start_checks(sorted(start))
+        if not start or not stop:
+            return
+        # One that was stopped and started may be dead now, so look again.
+        fresh = False
+
+
+def _checks(container: ops.Container) -> tuple[set[str], set[str]]:
+    """Return the checks that are not inactive, and those of them that Pebble has lost.
+
+    A check that is just being performed when it is stopped may write afterwards that it is
+    running (Pebble 1.32, ``checkstate/handlers.go``, between the last look at its tomb and
+    ``updateCheckData``). Pebble then takes it for running and never performs it again; its change
+    has ended.
+    """
+    infos = container.get_checks()
+    active = {
+        name for name, info in infos.items() if info.status != ops.pebble.CheckStatus.INACTIVE
+    }
+    ended = {name for name in active if _ended(container, infos[name])}
+    if ended:
+        # A check that begins to fail or to recover goes on under another change.
+        infos_now = container.get_checks()
+        ended = {name for name in ended if infos_now[name].change_id == infos[name].change_id}
+    return active, ended
+
+
+def _ended(container: ops.Container, info: ops.pebble.CheckInfo) -> bool:
+    """Whether the change by which Pebble performs a check is over."""
+    if not info.change_id:
+        return False
+    try:
+        return container.pebble.get_change(info.change_id).ready
+    except ops.pebble.APIError as error:
+        if error.code == http.HTTPStatus.NOT_FOUND:
+            return True
+        raise
 
 
 def _start_one_shot(container: ops.Container, name: str) -> None:
