@@ -28,9 +28,6 @@ LABEL = "charm"
 _DUE = "/run/charm/due"
 """Directory of empty files ``<service>.restart`` and ``<service>.reload``."""
 
-_CHECK_TRIES = 3
-"""A check is lost rarely, and hardly ever twice in a row."""
-
 _EXEC_TIMEOUT = 20.0
 """Seconds; what is run here answers within one."""
 
@@ -305,21 +302,20 @@ def _run_checks(container: ops.Container, plan: plans.Plan, *, fresh: bool) -> N
         fresh: whether what they found so far is of no value, since it was another process.
     """
     wanted = {check.name for check in plan.checks}
-    for _ in range(_CHECK_TRIES):
-        active, dead = _checks(container)
-        stop = (active if fresh else active - wanted) | dead
-        start = wanted - (active - stop)
-        if stop:
-            # A check that the plan disables goes on until it is stopped by name. By the client
-            # and not by the Container, which reports each stop as "monitoring disabled" to the
-            # security log: here it is the other way round.
-            container.pebble.stop_checks(sorted(stop))
-        if start:
-            container.pebble.start_checks(sorted(start))
-        if not start or not stop:
-            return
-        # One that was stopped and started may be dead now, so look again.
-        fresh = False
+    active, lost = _checks(container)
+    stop = (active if fresh else active - wanted) - lost
+    start = wanted - (active - stop)
+    if stop:
+        # A check that the plan disables goes on until it is stopped by name. By the client and
+        # not by the Container, which reports each stop as "monitoring disabled" to the security
+        # log: here it is the other way round.
+        container.pebble.stop_checks(sorted(stop))
+    if start:
+        container.pebble.start_checks(sorted(start))
+    if lost or (stop and _checks(container)[1]):
+        # To stop a lost check crashes Pebble, to start it does nothing. A new plan starts what
+        # has no change that is under way, or takes it for inactive when it is disabled.
+        container.add_layer(LABEL, _layer(plan, container.get_plan()), combine=True)
 
 
 def _checks(container: ops.Container) -> tuple[set[str], set[str]]:
@@ -327,8 +323,8 @@ def _checks(container: ops.Container) -> tuple[set[str], set[str]]:
 
     A check that is just being performed when it is stopped may write afterwards that it is
     running (Pebble 1.32, ``checkstate/handlers.go``, between the last look at its tomb and
-    ``updateCheckData``). Pebble then takes it for running and never performs it again; its change
-    has ended.
+    ``updateCheckData``). Pebble then takes it for running and never performs it again. What tells
+    is that the change by which it was performed has ended.
     """
     infos = container.get_checks()
     active = {

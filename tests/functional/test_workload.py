@@ -609,3 +609,28 @@ def test_layers_of_the_image_do_not_run(pebble: Pebble, daemon: Daemon):
 
     assert health.ok
     assert not pebble.container.get_service("builtin").is_running()
+
+
+def test_a_check_that_pebble_has_lost_is_performed_again(pebble: Pebble, daemon: Daemon) -> None:
+    # GIVEN a check that is nearly always just being performed
+    check = plans.Check(name="main", url="http://127.0.0.1:9/", period=0.001, threshold=1_000_000)
+    plan = dataclasses.replace(daemon.plan(), checks=(check,))
+    workload.apply(pebble.container, plan)
+    # WHEN it is stopped and started until Pebble takes it for running without performing it
+    eventually(lambda: stopped_in_flight(pebble), seconds=60)
+    # THEN it is performed again, and Pebble has not crashed over it
+    workload.apply(pebble.container, plan)
+    assert not lost(pebble)
+    before = pebble.container.get_check("main").failures
+    eventually(lambda: pebble.container.get_check("main").failures > before)
+
+
+def stopped_in_flight(pebble: Pebble) -> bool:
+    pebble.client.stop_checks(["main"])
+    pebble.client.start_checks(["main"])
+    return lost(pebble)
+
+
+def lost(pebble: Pebble) -> bool:
+    change = pebble.container.get_check("main").change_id
+    return bool(change) and pebble.client.get_change(change).ready
