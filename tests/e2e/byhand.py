@@ -39,8 +39,14 @@ class Hand:
         return self.juju.status().get_units(unit.partition("/")[0])[unit].address
 
     def client(self) -> users.Client:
-        """MLflow's client, straight at the server: there is no password in this model."""
-        return users.Client({"MLFLOW_TRACKING_URI": f"http://{self.address(SERVER)}:5000"})
+        """MLflow's client in a pod, straight at the server: no password is in this model.
+
+        It has to be a pod: where no proxy keeps MLflow from it, the server sends clients to the
+        object store for downloads, by a name that is known inside only.
+        """
+        return users.Client(
+            {"MLFLOW_TRACKING_URI": f"http://{self.address(SERVER)}:5000"}, inside=True
+        )
 
     def story(self, name: str) -> None:
         """Log, register and name a model, have it served, and compare its predictions.
