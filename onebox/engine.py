@@ -387,7 +387,7 @@ class Engine:
             if unit.boots.get(container) == boot:
                 return
             unit.boots[container] = boot
-            event = model.WorkloadEvent("pebble-ready", container)
+            event = model.WorkloadEvent("pebble-ready", container, boot)
             if event not in unit.workload:
                 unit.workload.append(event)
             self.changed()

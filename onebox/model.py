@@ -167,12 +167,18 @@ class Storage(msgspec.Struct):
 
 
 class WorkloadEvent(msgspec.Struct, frozen=True):
-    """Something that Pebble reported: a ready container, a custom notice, a check."""
+    """Something that Pebble reported: a ready container, a custom notice, a check.
+
+    Attributes:
+        stamp: sets one occurrence apart from the next, which may come while the hook for the
+            first is running, and needs a hook of its own.
+    """
 
     kind: typing.Literal[
         "pebble-ready", "pebble-custom-notice", "pebble-check-failed", "pebble-check-recovered"
     ]
     container: str
+    stamp: str = ""
     notice_id: str = ""
     notice_key: str = ""
     check: str = ""

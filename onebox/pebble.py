@@ -79,6 +79,7 @@ def notices(
                 model.WorkloadEvent(
                     "pebble-custom-notice",
                     container,
+                    notice["last-repeated"],
                     notice_id=notice["id"],
                     notice_key=notice["key"],
                 )
@@ -105,7 +106,7 @@ def _check_event(
     change = _get(path, f"/v1/changes/{notice['key']}")
     name = (notice["last-data"].get("check-name")) or change.get("data", {}).get("check-name", "")
     if kind == "perform-check" and change["status"] == "Error":
-        return model.WorkloadEvent("pebble-check-failed", container, check=name)
+        return model.WorkloadEvent("pebble-check-failed", container, notice["key"], check=name)
     if kind == "recover-check" and change["status"] == "Done":
-        return model.WorkloadEvent("pebble-check-recovered", container, check=name)
+        return model.WorkloadEvent("pebble-check-recovered", container, notice["key"], check=name)
     return None

@@ -316,6 +316,24 @@ def test_types_of_an_action_s_parameters_are_checked(
             changes.enqueue(machine.world, "a/0", "act", {"p": value}, "now")
 
 
+def test_a_notice_that_comes_while_the_hook_for_it_runs_gets_a_hook_of_its_own(
+    machine: Machine,
+) -> None:
+    machine.deploy("a", charm=WITH_STORAGE)
+    machine.settle()
+    unit = machine.world.unit("a/0")
+    notices = [
+        model.WorkloadEvent("pebble-custom-notice", "work", stamp, notice_key="a.b/c")
+        for stamp in ("1", "2")
+    ]
+    unit.workload.append(notices[0])
+    hook = events.next_hook(machine.world, unit, machine.now)
+    assert hook is not None
+    unit.workload.append(notices[1])
+    machine.run(unit, hook)
+    assert machine.settle() == ["a/0 work-pebble-custom-notice"]
+
+
 def secret(owner: str, *grants: model.Grant) -> model.Secret:
     revisions = {1: model.Revision({"key": "one"}, "")}
     return model.Secret("s" * 20, owner, revisions=revisions, grants=list(grants))
