@@ -55,6 +55,7 @@ class Hand:
             name: of the model, a new one.
         """
         client = self.client()
+        client.python("/examples/train_wine.py", "--epochs", "2", "--model", name)
         done = client.session()
         failed = {
             key: answer
@@ -62,7 +63,6 @@ class Hand:
             if isinstance(answer, dict) and "error" in answer
         }
         assert failed == {}
-        client.python("/examples/train_wine.py", "--epochs", "2", "--model", name)
         uri = f"models:/{name}@champion"
         self.juju.config(stack.MODELS, {"models-uri": uri})
         users.until(self.juju, lambda status: "serving" in users.message(status, MODELS)[1])
