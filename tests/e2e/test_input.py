@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import time
 from collections.abc import Iterator
 
 import jubilant
@@ -74,7 +75,13 @@ def serving(access: stack.Access) -> Iterator[None]:
     login = access.username, access.password
     yield
     assert users.http(access.tracking_uri).status == 401
-    assert users.http(access.tracking_uri, login=login).status == 200
+    answer = users.http(access.tracking_uri, login=login)
+    deadline = time.monotonic() + users.TIMEOUT
+    # While the server starts again the proxy asks clients to come back.
+    while answer.status == 429 and time.monotonic() < deadline:
+        time.sleep(1)
+        answer = users.http(access.tracking_uri, login=login)
+    assert answer.status == 200
 
 
 @pytest.mark.usefixtures("serving")
@@ -87,17 +94,18 @@ def test_a_databag_that_cannot_be_read(juju: jubilant.Juju, wire: Wire, how: str
     # WHEN every value in it is something else, or nothing
     write(juju, wire, number, dict.fromkeys(before, value))
     try:
+        # THEN the reader says which endpoint, and its hooks do not fail
         status = users.until(
             juju,
             lambda status: (
-                (users.message(status, wire.reader)[0] != "active" or tolerates(wire, how))
-                and jubilant.all_agents_idle(status)
+                jubilant.all_agents_idle(status)
+                and (
+                    tolerates(wire, how) or wire.endpoint in users.message(status, wire.reader)[1]
+                )
             ),
         )
         current, message = users.message(status, wire.reader)
-        # THEN the reader says which endpoint, and its hooks do not fail
         assert current in {"blocked", "waiting"} or tolerates(wire, how), (current, message)
-        assert wire.endpoint in message or tolerates(wire, how)
         assert GARBAGE not in message
     finally:
         write(juju, wire, number, before)
@@ -105,8 +113,9 @@ def test_a_databag_that_cannot_be_read(juju: jubilant.Juju, wire: Wire, how: str
 
 
 def tolerates(wire: Wire, how: str) -> bool:
-    """Whether a reader can do without: an account that is not there yet is no fault."""
-    return (wire.endpoint, how) == ("basic-auth", "partial")
+    """Whether a reader does without what was withdrawn: an account, or where models come from."""
+    spare = {(SERVER, "basic-auth"), (MODELS, "mlflow"), (MODELS, "object-storage")}
+    return how == "partial" and (wire.reader, wire.endpoint) in spare
 
 
 @pytest.mark.usefixtures("serving")
