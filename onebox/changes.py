@@ -499,7 +499,7 @@ def collect(world: model.Model) -> list[model.Storage]:
 def _in_use(world: model.Model, relation: model.Relation) -> bool:
     """Return whether a unit still has hooks of a dying relation to run."""
     return any(
-        view is not None and view.created and not view.broken
+        view is not None and not view.broken
         for side in relation.endpoints
         if side.application in world.applications
         for found in world.applications[side.application].units.values()

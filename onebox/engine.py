@@ -421,8 +421,7 @@ class Engine:
     def _run_hook(self, world: model.Model, unit: model.Unit, hook: model.Hook) -> None:
         key = (world.name, unit.name)
         with self.lock:
-            if hook.kind == "relation-created" and hook.relation is not None:
-                events.enter_scope(world.relations[hook.relation], unit)
+            events.join(world, unit)
             operation = self._begin_operation(world, unit, hook)
             label = f"running {hook.name} " + ("action" if operation else "hook")
             self._agent(unit, "executing", label.strip())

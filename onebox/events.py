@@ -170,7 +170,7 @@ def _relation(
 ) -> Iterator[model.Hook]:
     """The next hook of one relation, if any; its hooks have an order of their own."""
     view = unit.relations.get(relation.id)
-    if view is None or not view.created or view.broken:
+    if view is None or view.broken:
         return
     local, remote = relation.local(unit.application), relation.remote(unit.application)
 
@@ -289,8 +289,22 @@ def config_hash(application: model.Application, unit: model.Unit) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def join(world: model.Model, unit: model.Unit) -> None:
+    """Let a unit take part in all relations that are new to it.
+
+    Juju's agent does so as a whole before the next hook, once the unit is installed (its
+    ``SynchronizeScopes``). So already the first relation-created sees every other relation.
+    """
+    if not unit.installed or unit.failure is not None or unit.life is model.Life.DYING:
+        return
+    for relation in world.relations_of(unit.application):
+        if relation.life is model.Life.ALIVE and relation.id not in unit.relations:
+            unit.relations[relation.id] = model.RelationView()
+            enter_scope(relation, unit)
+
+
 def enter_scope(relation: model.Relation, unit: model.Unit) -> None:
-    """Let a unit take part in a relation, as happens just before its relation-created."""
+    """Put a unit and what Juju tells of it into a relation."""
     if unit.name not in relation.scope:
         relation.scope.append(unit.name)
     # Juju writes these three keys itself (juju apiserver uniter EnterScope).
@@ -357,7 +371,7 @@ def _succeeded_lifecycle(
 def _succeeded_relation(
     world: model.Model, unit: model.Unit, hook: model.Hook, identifier: int
 ) -> None:
-    view = unit.relations.setdefault(identifier, model.RelationView())
+    view = unit.relations[identifier]
     match hook.kind:
         case "relation-created":
             view.created = True

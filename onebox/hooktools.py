@@ -340,8 +340,7 @@ class Context:
         found: list[model.Relation] = []
         for relation in self.world.relations_of(self.application.name):
             view = self.unit.relations.get(relation.id)
-            current = self.hook is not None and self.hook.relation == relation.id
-            known = current or (view is not None and view.created and not view.broken)
+            known = view is not None and not view.broken
             if known and relation.local(self.application.name).name == endpoint:
                 found.append(relation)
         return found
@@ -366,8 +365,7 @@ class Context:
                 if side.application == self.application.name
             }
             view = self.unit.relations.get(identifier)
-            current = self.hook is not None and self.hook.relation == identifier
-            gone = not current and (view is None or view.broken or not view.created)
+            gone = view is None or view.broken
             if names and (not endpoint or endpoint in names) and not gone:
                 return relation
         raise ToolError(f'ERROR invalid value "{text}" for option -r: relation not found', 2)

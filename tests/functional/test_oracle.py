@@ -69,7 +69,7 @@ class Stage:
             for unit in self.world.units():
                 hook = events.next_hook(self.world, unit, 1000)
                 if hook is not None:
-                    self._enter(unit, hook)
+                    events.join(self.world, unit)
                     events.succeeded(self.world, unit, hook, 1000)
 
     def next_hook(self, unit: model.Unit) -> model.Hook:
@@ -84,10 +84,6 @@ class Stage:
                 return hook
             events.succeeded(self.world, unit, hook, 1000)
         return model.Hook("update-status")
-
-    def _enter(self, unit: model.Unit, hook: model.Hook) -> None:
-        if hook.kind == "relation-created" and hook.relation is not None:
-            events.enter_scope(self.world.relations[hook.relation], unit)
 
     def on_onebox(self, unit: model.Unit, hook: model.Hook) -> dict[str, typing.Any]:
         """Run the charm's process with the real hook tools, commit, and return what is there."""
@@ -191,7 +187,7 @@ class Stage:
         for relation in self.world.relations_of(unit.application):
             view = unit.relations.get(relation.id)
             current = hook.relation == relation.id
-            if not current and (view is None or view.broken or not view.created):
+            if view is None or view.broken:
                 continue
             local = relation.local(unit.application)
             remote = relation.remote(unit.application).application
@@ -345,8 +341,7 @@ def test_the_same_charm_event_and_state_end_the_same(
             carry_out(stage, name, value)
         unit = stage.world.unit("a/0")
         hook = stage.next_hook(unit)
-        if hook.kind == "relation-created" and hook.relation is not None:
-            events.enter_scope(stage.world.relations[hook.relation], unit)
+        events.join(stage.world, unit)
         expected = stage.in_scenario(unit, hook)
         found = stage.on_onebox(unit, hook)
     for key, bag in expected["bags"].items():

@@ -73,8 +73,7 @@ class Machine:
         return True
 
     def run(self, unit: model.Unit, hook: model.Hook) -> None:
-        if hook.kind == "relation-created" and hook.relation is not None:
-            events.enter_scope(self.world.relations[hook.relation], unit)
+        events.join(self.world, unit)
         remote = hook.remote_unit or hook.remote_application
         self.history.append((unit.name, f"{hook.name} {remote}".strip()))
         events.succeeded(self.world, unit, hook, self.now)
@@ -140,6 +139,28 @@ def test_each_joined_is_followed_by_its_changed(machine: Machine) -> None:
         "taker-relation-joined a/1",
         "taker-relation-changed a/1",
     ]
+
+
+def test_the_first_relation_created_sees_all_other_relations(machine: Machine) -> None:
+    machine.deploy("a")
+    machine.deploy("b")
+    relation = changes.integrate(machine.world, "a:giver", "b:taker")
+    unit = machine.world.unit("a/0")
+
+    def at(kind: str) -> None:
+        while (hook := events.next_hook(machine.world, unit, machine.now)) is None or (
+            hook.kind != kind
+        ):
+            assert machine.step()
+
+    at("install")
+    events.join(machine.world, unit)
+    assert unit.relations == {}
+    at("relation-created")
+    events.join(machine.world, unit)
+    assert relation.id in unit.relations
+    assert len(unit.relations) == len(list(machine.world.relations_of("a"))) == 2
+    assert unit.name in relation.scope
 
 
 def test_application_data_that_is_there_already_comes_before_the_first_unit(
