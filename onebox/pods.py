@@ -174,6 +174,27 @@ def podman(*arguments: str, check: bool = True) -> str:
     return done.stdout
 
 
+def published(but: str) -> dict[int, str]:
+    """Return the ports of this machine that pods have, and whose they are.
+
+    A pod whose processes were all killed keeps its port: nobody listens on it any more, but the
+    firewall still sends there what comes for it.
+
+    Args:
+        but: prefix of the pods to leave out.
+
+    Returns:
+        By port, the name of a container.
+    """
+    listed = json.loads(podman("ps", "--all", "--format", "json"))
+    return {
+        port["host_port"]: one["Names"][0]
+        for one in listed
+        if (one["Labels"] or {}).get("onebox") != but
+        for port in one["Ports"] or ()
+    }
+
+
 class Podman:
     """The pods of one onebox. Threads may share it: what concerns one pod happens in turn.
 

@@ -118,13 +118,18 @@ def _port(where: home.Home, podman: pods.Podman) -> int:
         raise console.CommandError(
             f"this stack has port {kept} already: make down first, then make up PORT={wanted}"
         )
-    chosen = wanted or kept or next(filter(free, candidate_ports(where)), None)
+    others = pods.published(but=where.prefix)
+    chosen = wanted or kept
+    if chosen is None:
+        chosen = next((p for p in candidate_ports(where) if p not in others and free(p)), None)
     if chosen is None:
         raise console.CommandError("no free port was found: name one, as in make up PORT=9000")
     running = podman.alive(f"{stack.MODEL}.{stack.INGRESS}-0", None)
-    if not running and not free(chosen):
+    if not running and (chosen in others or not free(chosen)):
+        pod = others.get(chosen)
+        user = f"the pod {pod}: remove that" if pod else "another program: end that program"
         raise console.CommandError(
-            f"port {chosen} of 127.0.0.1 is in use by another program: end that program, or "
+            f"port {chosen} of 127.0.0.1 is in use by {user}, or "
             + ("make down first and choose" if kept else "choose")
             + " another port, as in make up PORT=9000"
         )

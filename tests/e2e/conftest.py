@@ -19,7 +19,7 @@ from collections.abc import Generator, Iterator
 import jubilant
 import pytest
 
-from onebox import home, stack, up
+from onebox import home, pods, stack, up
 from tests.e2e import byhand, machine, users
 
 HOME = users.HOME
@@ -28,7 +28,9 @@ HOME = users.HOME
 @pytest.fixture(scope="session", autouse=True)
 def environment() -> Iterator[None]:
     """The environment that every command of the tests sees, for the tests' own onebox."""
-    port = next(port for port in list(up.candidate_ports(HOME))[1:] if up.free(port))
+    others = pods.published(but=HOME.prefix)
+    candidates = list(up.candidate_ports(HOME))[1:]
+    port = next(port for port in candidates if port not in others and up.free(port))
     kept = HOME.path / "port"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ONEBOX_HOME", str(HOME.path))
