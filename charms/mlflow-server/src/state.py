@@ -234,7 +234,7 @@ class _Loader:
         if relation is None:
             return None
         answer = read(databag.remote_app(relation))
-        return self._checked(endpoint, answer, self.pending, self.pending)
+        return self._checked(endpoint, answer, self.pending, self.bad)
 
     def _relation(self, endpoint: str) -> ops.Relation | None:
         # In relation-broken the relation is listed for the last time, as not active.

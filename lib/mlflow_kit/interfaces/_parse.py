@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import cast
 
 import yaml
 
-from mlflow_kit.databag import Invalid
+from mlflow_kit import secrets
+from mlflow_kit.databag import Absent, Invalid
+
+_SECRET_URI = re.compile(r"(secret:)?(//[\w-]+/)?[\w-]+", re.ASCII)
+"""With or without the model that owns the secret (Juju's documentation, "Secret URI")."""
 
 
 def json_value(bag: Mapping[str, str], key: str) -> object:
@@ -39,6 +44,16 @@ def mapping(value: object, name: str) -> Mapping[str, object] | Invalid:
     if not all(isinstance(key, str) for key in found):
         return Invalid(f"{name} has a key that is not text")
     return cast("dict[str, object]", found)
+
+
+def secret(
+    bag: Mapping[str, str], key: str, read: secrets.Reader
+) -> Mapping[str, str] | Absent | Invalid:
+    """Return the content of the secret whose URI is the value of a key that is there."""
+    if not _SECRET_URI.fullmatch(bag[key]):
+        return Invalid(f"{key} is not the URI of a secret")
+    content = read(bag[key])
+    return Absent(f"a grant of {key}") if content is None else content
 
 
 def text(value: object, name: str) -> str | Invalid:

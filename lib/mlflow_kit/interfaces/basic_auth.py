@@ -87,9 +87,9 @@ def read(bag: Mapping[str, str], secret: secrets.Reader) -> Absent | Invalid | A
     """Read the provider's application databag."""
     if not bag.get(_ACCOUNT):
         return Absent("an account")
-    content = secret(bag[_ACCOUNT])
-    if content is None:
-        return Absent(f"a grant of {_ACCOUNT}")
+    content = _parse.secret(bag, _ACCOUNT, secret)
+    if isinstance(content, Absent | Invalid):
+        return content
     username, password = (content.get(key, "") for key in _KEYS)
     if not username or not password:
         return Invalid("the secret has no username and password")

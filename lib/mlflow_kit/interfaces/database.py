@@ -49,7 +49,7 @@ def read(
 ) -> Absent | Invalid | Database:
     """Read the provider's application databag."""
     fields = _fields(bag, secret)
-    if isinstance(fields, Absent):
+    if isinstance(fields, Absent | Invalid):
         return fields
     for key in ("username", "password"):
         if not fields.get(key):
@@ -77,15 +77,16 @@ def read(
     )
 
 
-def _fields(bag: Mapping[str, str], secret: secrets.Reader) -> Mapping[str, str] | Absent:
+def _fields(
+    bag: Mapping[str, str], secret: secrets.Reader
+) -> Mapping[str, str] | Absent | Invalid:
     """Return the secret fields, which lie in secrets or, with old providers, in the databag."""
     fields = {key: bag.get(key, "") for key in _SECRETS}
     for group in ("secret-user", "secret-tls"):
-        uri = bag.get(group, "")
-        if not uri:
+        if not bag.get(group):
             continue
-        content = secret(uri)
-        if content is None:
-            return Absent(f"a grant of {group}")
+        content = _parse.secret(bag, group, secret)
+        if isinstance(content, Absent | Invalid):
+            return content
         fields.update(content)
     return fields

@@ -250,6 +250,33 @@ def test_a_database_that_is_added_does_not_stop_the_one_that_serves(ctx):
     assert given.running(out)
 
 
+@pytest.mark.parametrize("endpoint", ["postgresql", "object-storage", "ingress", "basic-auth"])
+def test_a_bad_databag_is_named_and_the_last_good_one_keeps_serving(ctx, tmp_path, endpoint):
+    # GIVEN a server that runs
+    good = [given.postgresql(), given.storage(), given.ingress(), given.basic_auth()]
+    state = given.state(*good, disk=tmp_path)
+    out = given.up(ctx.run(ctx.on.config_changed(), state))
+    plan = out.get_container("mlflow").plan.to_dict()
+    file = tmp_path / "etc" / "mlflow-charm" / "server.json"
+    before = file.read_text()
+
+    # WHEN every value in a databag becomes something that it cannot be
+    def spoil(relation: testing.Relation) -> testing.Relation:
+        bag = dict.fromkeys(relation.remote_app_data, '\u2603 {"[: $(reboot)')
+        return dataclasses.replace(relation, remote_app_data=bag)
+
+    relations = [spoil(one) if one.endpoint == endpoint else one for one in good]
+    bad = next(one for one in relations if one.endpoint == endpoint)
+    out = ctx.run(ctx.on.relation_changed(bad), dataclasses.replace(out, relations=relations))
+
+    # THEN the status says which, and nothing else happens
+    assert isinstance(out.unit_status, testing.BlockedStatus)
+    assert out.unit_status.message.startswith(f"{endpoint}: ")
+    assert given.running(out)
+    assert out.get_container("mlflow").plan.to_dict() == plan
+    assert file.read_text() == before
+
+
 def test_an_ingress_that_goes_away_does_not_stop_the_server(ctx, tmp_path):
     relations = (given.postgresql(), given.storage(), given.ingress())
     out = given.up(ctx.run(ctx.on.config_changed(), given.state(*relations, disk=tmp_path)))
