@@ -13,7 +13,7 @@ import io
 import logging
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TypeAlias, cast
 
 import ops
@@ -287,32 +287,38 @@ def _run(
             _start_one_shot(container, name)
     served = [name for name in started if name not in one_shots]
     if served:
-        container.pebble.restart_services(served, timeout=patience)
-    _run_checks(container, plan, fresh=bool(served))
+        # Before, not after: who waits for the new process, as the workload's programs do, must
+        # not find what the checks have found of the old one.
+        _stop_checks(container)
+    try:
+        if served:
+            container.pebble.restart_services(served, timeout=patience)
+    finally:
+        _run_checks(container, plan)
     _unmark(container)
     return (*stop, *started)
 
 
-def _run_checks(container: ops.Container, plan: plans.Plan, *, fresh: bool) -> None:
-    """Have the checks of the plan running, and no other.
-
-    Args:
-        container: the workload container.
-        plan: its plan.
-        fresh: whether what they found so far is of no value, since it was another process.
-    """
-    wanted = {check.name for check in plan.checks}
+def _stop_checks(container: ops.Container, but: Collection[str] = ()) -> None:
+    """Stop all checks but some."""
     active, lost = _checks(container)
-    stop = (active if fresh else active - wanted) - lost
-    start = wanted - (active - stop)
+    stop = active - lost - set(but)
     if stop:
         # A check that the plan disables goes on until it is stopped by name. By the client and
         # not by the Container, which reports each stop as "monitoring disabled" to the security
         # log: here it is the other way round.
         container.pebble.stop_checks(sorted(stop))
+
+
+def _run_checks(container: ops.Container, plan: plans.Plan) -> None:
+    """Have the checks of the plan running, and no other."""
+    wanted = {check.name for check in plan.checks}
+    _stop_checks(container, but=wanted)
+    active, lost = _checks(container)
+    start = wanted - active
     if start:
         container.pebble.start_checks(sorted(start))
-    if lost or (stop and _checks(container)[1]):
+    if lost:
         # To stop a lost check crashes Pebble, to start it does nothing. A new plan starts what
         # has no change that is under way, or takes it for inactive when it is disabled.
         container.add_layer(LABEL, _layer(plan, container.get_plan()), combine=True)
