@@ -285,18 +285,20 @@ def _run(
     for name in started:
         if name in one_shots:
             _start_one_shot(container, name)
-    served = [name for name in started if name not in one_shots]
-    if served:
-        # Before, not after: who waits for the new process, as the workload's programs do, must
-        # not find what the checks have found of the old one.
-        _stop_checks(container)
     try:
-        if served:
-            container.pebble.restart_services(served, timeout=patience)
+        _restart(container, [name for name in started if name not in one_shots], patience)
     finally:
         _run_checks(container, plan)
     _unmark(container)
     return (*stop, *started)
+
+
+def _restart(container: ops.Container, names: Sequence[str], patience: float) -> None:
+    if names:
+        # Before, not after: who waits for the new process, as the workload's programs do, must
+        # not find what the checks have found of the old one.
+        _stop_checks(container)
+        container.pebble.restart_services(names, timeout=patience)
 
 
 def _stop_checks(container: ops.Container, but: Collection[str] = ()) -> None:

@@ -112,6 +112,8 @@ class MariadbCharm(ops.CharmBase):
             framework.observe(event, self._on_reconcile)
         framework.observe(relation.relation_broken, self._on_database_broken)
         framework.observe(self.on.secret_remove, self._on_secret_remove)
+        for event in (self.on.stop, self.on.remove):
+            framework.observe(event, self._on_stop)
         framework.observe(self.on.collect_unit_status, self._on_collect_status)
 
     def _on_reconcile(self, _: ops.EventBase) -> None:
@@ -126,12 +128,12 @@ class MariadbCharm(ops.CharmBase):
         event.remove_revision()
         self._problems = self._reconcile()
 
+    def _on_stop(self, _: ops.EventBase) -> None:
+        self._problems = (problems.maintenance("stopping"),)
+
     def _on_collect_status(self, event: ops.CollectStatusEvent) -> None:
-        if self._problems is None:
-            # Only stop and remove are not reconciled.
-            event.add_status(ops.MaintenanceStatus("stopping"))
-            return
-        problems.report(event, self._problems)
+        # Whatever else the event was, the status is that of what runs now.
+        problems.report(event, self._reconcile() if self._problems is None else self._problems)
 
     def _reconcile(self) -> tuple[problems.Problem, ...]:
         if not self.unit.name.endswith("/0"):

@@ -42,17 +42,19 @@ class TraefikCharm(ops.CharmBase):
             relation.relation_broken,
         ):
             framework.observe(event, self._on_reconcile)
+        for event in (self.on.stop, self.on.remove):
+            framework.observe(event, self._on_stop)
         framework.observe(self.on.collect_unit_status, self._on_collect_status)
 
     def _on_reconcile(self, _: ops.EventBase) -> None:
         self._problems = self._reconcile()
 
+    def _on_stop(self, _: ops.EventBase) -> None:
+        self._problems = (problems.maintenance("stopping"),)
+
     def _on_collect_status(self, event: ops.CollectStatusEvent) -> None:
-        if self._problems is None:
-            # Only stop and remove are not reconciled.
-            event.add_status(ops.MaintenanceStatus("stopping"))
-            return
-        problems.report(event, self._problems)
+        # Whatever else the event was, the status is that of what runs now.
+        problems.report(event, self._reconcile() if self._problems is None else self._problems)
 
     def _reconcile(self) -> tuple[problems.Problem, ...]:
         try:

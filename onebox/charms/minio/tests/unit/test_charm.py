@@ -231,6 +231,18 @@ def test_port_and_version_are_known(make_unit: Callable[..., Unit]) -> None:
     assert unit.state.workload_version == "RELEASE.2026"
 
 
+def test_a_requirer_that_scales_down_is_no_reason_to_stop(make_unit: Callable[..., Unit]) -> None:
+    # GIVEN a unit that serves
+    requirer = relation(**VERSIONS)
+    unit = make_unit(relations={requirer})
+    unit.start()
+    # WHEN one unit of its requirer departs
+    (current,) = unit.state.relations
+    unit.run(unit.context.on.relation_departed(current, remote_unit=1))
+    # THEN it still says that it is active
+    assert unit.status == ops.ActiveStatus()
+
+
 def test_stopping_is_said(make_unit: Callable[..., Unit]) -> None:
     # GIVEN a unit
     unit = make_unit()
