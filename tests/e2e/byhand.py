@@ -62,7 +62,7 @@ class Hand:
             for key, answer in done.items()
             if isinstance(answer, dict) and "error" in answer
         }
-        assert failed == {}
+        assert not failed, failed
         uri = f"models:/{name}@champion"
         self.juju.config(stack.MODELS, {"models-uri": uri})
         users.until(self.juju, lambda status: "serving" in users.message(status, MODELS)[1])
