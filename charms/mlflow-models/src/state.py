@@ -127,6 +127,9 @@ def _source(model: ops.Model, config: Config) -> Source | Problem | None:
         return None
     tracking = _read(model, MLFLOW, mlflow_client.read)
     store = _read(model, OBJECT_STORAGE, object_storage.read)
+    for endpoint, answer in ((MLFLOW, tracking), (OBJECT_STORAGE, store)):
+        if isinstance(answer, Invalid):
+            return _problem(endpoint, answer)
     endpoint, needed = (MLFLOW, tracking) if uri.needs_tracking else (OBJECT_STORAGE, store)
     if needed is None:
         return problems.blocked(f"models-uri {uri} needs relation {endpoint}")

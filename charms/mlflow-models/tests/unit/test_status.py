@@ -40,16 +40,17 @@ def test_waits_for_data_of_the_relation(unit: Unit):
 
 
 @pytest.mark.parametrize(
-    ("relation", "uri", "message"),
+    ("relations", "uri", "message"),
     [
-        (mlflow(**{"tracking-uri": "not a url"}), "models:/w/1", "mlflow: tracking-uri"),
-        (object_storage(port="many"), "s3://models/w", "object-storage: port"),
+        ({mlflow(**{"tracking-uri": "not a url"})}, "models:/w/1", "mlflow: tracking-uri"),
+        ({object_storage(port="many")}, "s3://models/w", "object-storage: port"),
+        ({tracking(), object_storage(port="many")}, "models:/w/1", "object-storage: port"),
     ],
 )
 def test_tells_what_is_wrong_with_the_data(
-    unit: Unit, relation: testing.Relation, uri: str, message: str
+    unit: Unit, relations: set[testing.Relation], uri: str, message: str
 ):
-    unit.set(relations={relation})
+    unit.set(relations=relations)
     unit.configure(models_uri=uri)
     assert isinstance(unit.status, testing.BlockedStatus)
     assert unit.message.startswith(message)
