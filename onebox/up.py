@@ -208,7 +208,7 @@ def _wait(timeout: float, without: Sequence[str] = ()) -> None:
     """
     deadline = time.monotonic() + timeout
     line = console.Line()
-    while lacking := stack.missing(client.call("status", model=stack.MODEL), without):
+    while lacking := _lacking(deadline, without):
         if time.monotonic() > deadline:
             line.end()
             raise console.CommandError(
@@ -218,6 +218,17 @@ def _wait(timeout: float, without: Sequence[str] = ()) -> None:
         line.show(f"   {len(lacking)} to go: {'; '.join(lacking)}")
         time.sleep(0.5)
     line.end()
+
+
+def _lacking(deadline: float, without: Sequence[str]) -> list[str]:
+    """Return what is not active, when no hook is left that could change it."""
+    found = stack.missing(client.call("status", model=stack.MODEL), without)
+    if not found:
+        # Until its first hook a unit whose pod is new has the status of the one before.
+        left = max(1, deadline - time.monotonic())
+        client.call("settle", {"timeout": left}, model=stack.MODEL)
+        found = stack.missing(client.call("status", model=stack.MODEL), without)
+    return found
 
 
 def _serve(podman: pods.Podman, access: stack.Access) -> None:
@@ -232,8 +243,6 @@ def _serve(podman: pods.Podman, access: stack.Access) -> None:
     elif served != _SERVED:
         console.say(f"   {stack.MODELS} serves {served}, which is left alone")
         return
-    # A replaced charm may still be at its first hooks though its last status was active.
-    client.call("settle", {"timeout": READY_TIMEOUT}, model=stack.MODEL)
     console.say("   asking for predictions, with examples/predict.py")
     _example(podman, access, "predict.py", access.model_url, "--model", _version())
 

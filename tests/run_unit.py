@@ -9,6 +9,7 @@ them cannot be imported into one process. Coverage of all is combined.
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import os
 import subprocess
 import sys
@@ -35,9 +36,9 @@ def suites() -> dict[str, tuple[list[Path], list[Path]]]:
 
 
 def run(name: str, arguments: list[str]) -> bool:
-    """Run one suite under coverage; tell whether it passed."""
+    """Run one suite under coverage and print what it said; tell whether it passed."""
     folders, path = suites()[name]
-    print(f"== {name}", flush=True)
+    started = time.monotonic()
     command = [sys.executable, "-m", "coverage", "run", "-m", "pytest", "-q"]
     # No unit test waits for anything, so one that takes minutes hangs.
     command += ["--timeout=120"]
@@ -48,7 +49,11 @@ def run(name: str, arguments: list[str]) -> bool:
         check=False,
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(str(entry) for entry in path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
+    print(f"{done.stdout}== {name}: {time.monotonic() - started:.1f} s\n", flush=True)
     return done.returncode == 0
 
 
@@ -71,12 +76,11 @@ def main(arguments: list[str]) -> int:
     if unknown:
         parser.error(f"no suite {', '.join(unknown)}; there are: {', '.join(suites())}")
     coverage("erase")
-    failed: list[str] = []
-    for name in names or suites():
-        started = time.monotonic()
-        if not run(name, for_pytest):
-            failed.append(name)
-        print(f"== {name}: {time.monotonic() - started:.1f} s\n", flush=True)
+    chosen = names or list(suites())
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        # The longest one is the last, and would otherwise end alone.
+        runs = {name: pool.submit(run, name, for_pytest) for name in reversed(chosen)}
+    failed = [name for name in chosen if not runs[name].result()]
     coverage("combine", "--quiet")
     # A part of the tests covers a part of the code, so only a full run is held to the bound.
     covered = coverage("report", *(["--fail-under=0"] if names or for_pytest else []))

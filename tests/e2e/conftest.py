@@ -1,8 +1,10 @@
-"""One stack, made by `make up` in a home of its own, that all end-to-end tests share.
+"""One stack, made by `make up` in a home of its own, that end-to-end tests share.
 
 Each test leaves it as it has found it: active, with the same applications and relations. So that
 a stack of the same checkout, or of another, is not disturbed, the home (and with it the names of
-pods and network), the port and the subnet are the tests' own.
+pods and network), the port and the subnet are the tests' own. When several processes run the
+tests (`pytest -n 3 --dist loadgroup`), each has a onebox, and tests that share a state stay
+together (`GROUPS`).
 
     E2E_KEEP=1   leave the stack there for the next run, which then takes it over
 """
@@ -24,6 +26,22 @@ from tests.e2e import byhand, machine, users
 
 HOME = users.HOME
 
+GROUPS = {
+    "test_commands": "hand",
+    "test_mariadb": "hand",
+    "test_public_images": "hand",
+    "test_browser": "story",
+    "test_story": "story",
+}
+"""By module, which tests one process runs; all others are a group, too."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep tests together that use the same state."""
+    for item in items:
+        group = GROUPS.get(item.path.stem, "stack")
+        item.add_marker(pytest.mark.xdist_group(group))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def environment() -> Iterator[None]:
@@ -41,21 +59,27 @@ def environment() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def made(environment: None) -> Generator[users.Made]:
-    """The first `make up`, and at the end the `make down` that must leave nothing."""
+def emptied(environment: None) -> Generator[None]:
+    """A onebox with nothing in it, and at the end the `make down` that must leave nothing."""
     keep = bool(os.environ.get("E2E_KEEP"))
     if not keep:
         # What a run that was killed has left behind.
         users.make("down")
-    began = time.monotonic()
-    done = users.make("up")
-    seconds = time.monotonic() - began
-    assert done.returncode == 0, done.stderr
-    yield users.Made(done.stdout, done.stderr, seconds, machine.starts(HOME, stack.MODEL))
+    yield
     if not keep:
         done = users.make("down")
         assert done.returncode == 0, done.stderr
         assert machine.leftovers(HOME) == []
+
+
+@pytest.fixture(scope="session")
+def made(emptied: None) -> users.Made:
+    """The first `make up`."""
+    began = time.monotonic()
+    done = users.make("up")
+    seconds = time.monotonic() - began
+    assert done.returncode == 0, done.stderr
+    return users.Made(done.stdout, done.stderr, seconds, machine.starts(HOME, stack.MODEL))
 
 
 @pytest.fixture(scope="session")
@@ -75,7 +99,7 @@ def juju(made: users.Made) -> jubilant.Juju:
 
 
 @pytest.fixture(scope="session")
-def hand(made: users.Made) -> Generator[byhand.Hand]:
+def hand(emptied: None) -> Generator[byhand.Hand]:
     """A second model, in which charms are deployed one by one."""
     juju = jubilant.Juju(model=byhand.MODEL)
     models = json.loads(juju.cli("models", "--format", "json", include_model=False))["models"]

@@ -94,19 +94,17 @@ def test_a_databag_that_cannot_be_read(juju: jubilant.Juju, wire: Wire, how: str
     # WHEN every value in it is something else, or nothing
     write(juju, wire, number, dict.fromkeys(before, value))
     try:
-        # THEN the reader says which endpoint, and its hooks do not fail
-        status = users.until(
-            juju,
-            lambda status: (
-                jubilant.all_agents_idle(status)
-                and (
-                    tolerates(wire, how) or wire.endpoint in users.message(status, wire.reader)[1]
-                )
-            ),
-        )
-        current, message = users.message(status, wire.reader)
-        assert current in {"blocked", "waiting"} or tolerates(wire, how), (current, message)
-        assert GARBAGE not in message
+        # THEN the reader says which endpoint, unless the writer has put it right by then
+        def noticed(status: jubilant.Status) -> bool:
+            current, message = users.message(status, wire.reader)
+            assert GARBAGE not in message
+            if wire.endpoint in message:
+                assert current in {"blocked", "waiting"}
+                return True
+            idle = jubilant.all_agents_idle(status)
+            return idle and (tolerates(wire, how) or relation(juju, wire)[1] == before)
+
+        users.until(juju, noticed)
     finally:
         write(juju, wire, number, before)
     users.settle(juju)
@@ -150,7 +148,7 @@ def test_an_option_that_is_out_of_range(
         # THEN one sentence says which option, which value and what is allowed
         assert option in message
         assert allowed in message
-        assert repr(value)[1:8] in message or value in message
+        assert value.partition(",")[0][:8] in message
     finally:
         if before is None:
             juju.config(application, reset=option)
@@ -167,7 +165,7 @@ NAMES = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code).isalnum()) 
     [
         ("no colon here", "line 1 is not of the form name:password"),
         ("a b:long enough a password", "the name on line 1"),
-        ("short:secret", "has 6 bytes"),
+        ("short:wombat", "has 6 bytes"),
         (f"long:{'x' * 73}", "has 73 bytes"),
         ("relation-9:long enough a password", "relation-"),
         ("admin:long enough a password", "'admin'"),

@@ -18,8 +18,9 @@ import jubilant
 
 from onebox import home, images, pods, stack
 
-HOME = home.Home(home.find().path.with_name(f"e2e-{home.find().path.name}"))
-"""The tests' own onebox."""
+_PROCESS = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+HOME = home.Home(home.find().path.with_name(f"e2e-{home.find().path.name}{_PROCESS}"))
+"""The tests' own onebox; one for each process that runs tests."""
 
 PROGRAMS = pathlib.Path(__file__).with_name("programs")
 EXAMPLES = home.CHECKOUT / "examples"

@@ -6,6 +6,7 @@ import dataclasses
 import re
 
 import accounts
+from mlflow_kit import options
 
 _REALM = re.compile(r"[A-Za-z0-9 ._-]{1,64}")
 
@@ -29,21 +30,9 @@ class Config:
 
     def __post_init__(self) -> None:
         if not _REALM.fullmatch(self.realm):
-            raise ValueError(
-                f"option realm is {_shown(self.realm)}; "
-                "allowed are 1 to 64 letters, digits, blanks and . _ -"
-            )
+            raise options.error("realm", self.realm, "1 to 64 letters, digits, blanks and . _ -")
         if not accounts.NAME.fullmatch(self.username):
-            raise ValueError(
-                f"option username is {_shown(self.username)}; allowed are {accounts.NAME_RULE}"
-            )
+            raise options.error("username", self.username, accounts.NAME_RULE)
         if self.username.startswith(accounts.RESERVED):
-            raise ValueError(
-                f"option username is {_shown(self.username)}; "
-                f"it must not begin with {accounts.RESERVED!r}"
-            )
-
-
-def _shown(value: str) -> str:
-    """Return a value as a status line can show it."""
-    return repr(value if len(value) <= 40 else f"{value[:40]}...")
+            allowed = f"a name that does not begin with {accounts.RESERVED!r}"
+            raise options.error("username", self.username, allowed)

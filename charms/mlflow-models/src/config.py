@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import model_uri
+from mlflow_kit import options
 
 LOG_LEVELS = ("critical", "error", "warning", "info", "debug")
 """Levels of uvicorn; `debug` also logs each request."""
@@ -37,13 +38,10 @@ class Config:
             try:
                 model_uri.parse(self.models_uri)
             except ValueError as error:
-                raise ValueError(f"models-uri {error}") from None
+                raise ValueError(f"option models-uri is {error}") from None
         _check_bounds("workers", self.workers, MAX_WORKERS)
         if self.log_level not in LOG_LEVELS:
-            raise ValueError(
-                f"log-level {model_uri.shown(self.log_level)} is not one of "
-                f"{', '.join(LOG_LEVELS)}"
-            )
+            raise options.error("log-level", self.log_level, f"one of {', '.join(LOG_LEVELS)}")
         _check_bounds("request-timeout", self.request_timeout, MAX_REQUEST_TIMEOUT)
 
     @property
@@ -54,4 +52,4 @@ class Config:
 
 def _check_bounds(name: str, value: int, upper: int) -> None:
     if not 1 <= value <= upper:
-        raise ValueError(f"{name} {value} is not between 1 and {upper}")
+        raise options.error(name, value, f"a number from 1 to {upper}")

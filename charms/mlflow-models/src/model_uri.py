@@ -10,6 +10,8 @@ from __future__ import annotations
 import dataclasses
 import re
 
+from mlflow_kit import options
+
 ALLOWED = (
     "models:/NAME/VERSION, models:/NAME@ALIAS, models:/MODEL_ID, runs:/RUN_ID/PATH, "
     "mlflow-artifacts:/PATH or s3://BUCKET/PATH"
@@ -17,7 +19,6 @@ ALLOWED = (
 
 _MAX_LENGTH = 1024
 """Longer than an S3 key may be (1024 bytes), far longer than the names in a registry."""
-_SHOWN = 80
 
 _MODEL_ID = re.compile(r"m-[0-9a-f]{32}")
 _VERSION = re.compile(r"[1-9][0-9]{0,9}|latest")
@@ -62,13 +63,8 @@ def parse(text: str) -> ModelUri:
     """
     reason = _fault(text)
     if reason:
-        raise ValueError(f"{shown(text)} {reason}; allowed are {ALLOWED}")
+        raise ValueError(f"{options.shown(text)}, which {reason}: allowed is {ALLOWED}")
     return ModelUri(text)
-
-
-def shown(text: str) -> str:
-    """Return foreign text for a status line: quoted, without line breaks, not too long."""
-    return ascii(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
 
 
 def _fault(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from mlflow_kit import uris
+from mlflow_kit import options, uris
 
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 _MAX_WORKERS = 16
@@ -38,31 +38,31 @@ class Config:
     def __post_init__(self) -> None:
         """Check each option."""
         if not 1 <= self.workers <= _MAX_WORKERS:
-            raise _error("workers", self.workers, f"a number from 1 to {_MAX_WORKERS}")
+            raise options.error("workers", self.workers, f"a number from 1 to {_MAX_WORKERS}")
         if self.log_level not in _LOG_LEVELS:
-            raise _error("log-level", self.log_level, f"one of {', '.join(_LOG_LEVELS)}")
+            raise options.error("log-level", self.log_level, f"one of {', '.join(_LOG_LEVELS)}")
         if not _BUCKET.fullmatch(self.bucket) or uris.is_ip(self.bucket):
-            raise _error(
+            raise options.error(
                 "bucket",
                 self.bucket,
                 "3 to 63 lower-case letters, digits, dots and hyphens, as S3 wants it",
             )
         if not _DATABASE.fullmatch(self.database):
-            raise _error(
+            raise options.error(
                 "database",
                 self.database,
                 "up to 63 letters, digits, underscores and hyphens, with a letter first",
             )
         for host in self.hosts:
             if not uris.is_host(host):
-                raise _error(
+                raise options.error(
                     "allowed-hosts", host, "host names and addresses, without port or wildcard"
                 )
         if self.external_url:
             try:
                 uris.parse_web(self.external_url)
             except ValueError:
-                raise _error(
+                raise options.error(
                     "external-url", self.external_url, "an http or https URL without query"
                 ) from None
 
@@ -71,9 +71,3 @@ class Config:
         """The names of ``allowed-hosts``."""
         parts = (part.strip().strip("[]") for part in self.allowed_hosts.split(","))
         return tuple(part for part in parts if part)
-
-
-def _error(option: str, value: object, allowed: str) -> ValueError:
-    # A status line is no place for a value of a megabyte or with line breaks.
-    shown = repr(value) if len(repr(value)) <= 40 else f"{repr(value)[:37]}..."
-    return ValueError(f"option {option} is {shown}: allowed is {allowed}")

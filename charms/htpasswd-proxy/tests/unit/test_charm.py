@@ -130,7 +130,10 @@ def test_own_users_can_log_in(context: Context) -> None:
         ({"users": f"ada:{OWN}\x00"}, "characters that cannot be typed"),
         ({"users": f"ada:{OWN}\nada:{OWN}"}, "the name 'ada' is there twice"),
         ({"users": f"admin:{OWN}"}, "has the name 'admin'"),
-        ({"users": f"relation-1-x:{OWN}"}, "must not begin with 'relation-'"),
+        (
+            {"users": f"relation-1-x:{OWN}"},
+            "allowed is a name that does not begin with 'relation-'",
+        ),
         ({"users": "\n"}, "there is no account in it"),
         ({"other": "text"}, "has no key 'users'"),
     ],
@@ -165,11 +168,11 @@ def test_users_that_were_not_granted_block(context: Context) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"realm": 'x"; return 200'}, "option realm is 'x\"; return 200'; allowed are"),
-        ({"realm": ""}, "option realm is ''; allowed are"),
-        ({"username": "a:b"}, "option username is 'a:b'; allowed are 1 to 64"),
+        ({"realm": 'x"; return 200'}, "option realm is 'x\"; return 200': allowed is"),
+        ({"realm": ""}, "option realm is '': allowed is"),
+        ({"username": "a:b"}, "option username is 'a:b': allowed is 1 to 64"),
         ({"username": "x" * 65}, "option username is 'xxxx"),
-        ({"username": "relation-1"}, "must not begin with 'relation-'"),
+        ({"username": "relation-1"}, "allowed is a name that does not begin with 'relation-'"),
     ],
 )
 def test_wrong_options_block(context: Context, options: dict[str, str], message: str) -> None:

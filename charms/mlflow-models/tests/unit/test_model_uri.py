@@ -85,10 +85,10 @@ def test_takes_the_forms_of_mlflow(text: str):
 
 @pytest.mark.parametrize(("text", "reason"), BAD)
 def test_refuses_the_rest_in_one_sentence(text: str, reason: str):
-    with pytest.raises(ValueError, match="allowed are models:/NAME/VERSION") as caught:
+    with pytest.raises(ValueError, match="allowed is models:/NAME/VERSION") as caught:
         model_uri.parse(text)
     message = str(caught.value)
-    assert f" {reason}; allowed are " in message
+    assert f", which {reason}: allowed is " in message
     assert message.isprintable()
     assert len(message) < 400
 
