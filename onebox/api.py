@@ -197,11 +197,11 @@ class Api:
             params["application"],
             _charm(path) if path else None,
             params.get("resources") or {},
+            params.get("config") or {},
         )
         app = request.world.applications[params["application"]]
         if params.get("trust"):
             app.trust = True
-        changes.configure(request.world, app.name, params.get("config") or {}, [])
         return app.revision
 
     def remove_application(self, request: Request) -> typing.Any:

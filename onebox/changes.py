@@ -194,9 +194,10 @@ def refresh(
     charm: model.Charm | None,
     resources: Mapping[str, str],
 ) -> None:
-    """Give an application another charm, other images, or both."""
+    """Give an application another charm, other images and options: all of it, or nothing."""
     app = application(world, name)
     if charm is not None:
+    config: Mapping[str, typing.Any],
         if charm.name != app.charm.name:
             raise UserError(
                 f'cannot upgrade "{name}" to "{charm.name}": not the charm "{app.charm.name}"'
@@ -221,6 +222,7 @@ def refresh(
         app.revision += 1
         present = {relation.local(name).name for relation in world.relations_of(name)}
         app.charm = charm
+    parsed = _options(new, config)
         app.config = {key: app.config[key] for key in app.config if key in charm.options}
         for endpoint in charm.endpoints.values():
             if endpoint.role == "peer" and endpoint.name not in present:
@@ -229,6 +231,7 @@ def refresh(
     roll(app)
 
 
+    app.config.update(parsed)
 def roll(app: model.Application) -> None:
     """Let the next unit whose pod is out of date replace it: one at a time, highest first.
 

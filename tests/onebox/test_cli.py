@@ -6,6 +6,7 @@ are this machine. The end-to-end tests do the same with real pods.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import pathlib
@@ -356,6 +357,22 @@ def test_model_configuration_is_set_read_and_reset(juju: jubilant.Juju):
 
 def test_an_action_runs_with_its_parameters(probe: jubilant.Juju):
     params = {"outer": {"inner": 3}, "list": ["a"], "text": "x y"}
+
+def test_a_refresh_that_is_refused_changes_nothing(
+    probe: jubilant.Juju, charm: pathlib.Path, world: model.World
+):
+    before = copy.deepcopy(world)
+    with zipfile.ZipFile(charm, "a") as archive:
+        archive.writestr("newer", "")
+
+    for wrong in ({"size": "big"}, {"colour": "red"}):
+        with pytest.raises(jubilant.CLIError, match=r"size|colour"):
+            probe.refresh(
+                "probe", path=charm, resources={"probe-image": "two"}, config=wrong, trust=True
+            )
+
+    assert world == before
+
 
     task = probe.run("probe/leader", "backup", params)
 

@@ -240,7 +240,7 @@ def test_refresh_stops_units_one_at_a_time_from_the_highest(machine: Machine) ->
     machine.deploy("a", units=3)
     machine.settle()
     newer = model.Charm("probe", "newer", "probe.charm", endpoints=ENDPOINTS)
-    changes.refresh(machine.world, "a", newer, {})
+    changes.refresh(machine.world, "a", newer, {}, {})
     assert [u.name for u in machine.world.units() if u.replace] == ["a/2"]
     assert machine.settle() == ["a/2 stop"]
 
