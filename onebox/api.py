@@ -226,10 +226,12 @@ class Api:
         """Ask for fewer units."""
         app = changes.application(request.world, request.params["application"])
         self._scale(request, app.scale - int(request.params.get("count", 1)))
+        return app.scale
 
     def _scale(self, request: Request, wanted: int) -> None:
-        root = str(self._engine.storage_root(request.world))
-        changes.scale(request.world, request.params["application"], wanted, root)
+        params, root = request.params, str(self._engine.storage_root(request.world))
+        force = bool(params.get("force"))
+        changes.scale(request.world, params["application"], wanted, root, force=force)
 
     def trust(self, request: Request) -> typing.Any:
         """Trust an application with the cluster, or no longer."""

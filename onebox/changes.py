@@ -151,8 +151,10 @@ def _grow(world: model.Model, app: model.Application, storage_root: str) -> None
                 world.storage[identifier] = model.Storage(identifier, name, path, size=spec.size)
 
 
-def scale(world: model.Model, name: str, wanted: int, storage_root: str) -> None:
-    """Ask for a number of units; the highest ordinals go first."""
+def scale(
+    world: model.Model, name: str, wanted: int, storage_root: str, *, force: bool = False
+) -> None:
+    """Ask for a number of units; the highest ordinals go first, by force without their hooks."""
     if wanted < 0:
         raise UserError("scaling to a negative number of units is not possible")
     app = application(world, name)
@@ -160,6 +162,8 @@ def scale(world: model.Model, name: str, wanted: int, storage_root: str) -> None
     for found in app.units.values():
         if found.number >= wanted:
             found.life = model.Life.DYING
+            if force:
+                _forget_hooks(world, found)
     _grow(world, app, storage_root)
 
 
@@ -193,11 +197,11 @@ def refresh(
     name: str,
     charm: model.Charm | None,
     resources: Mapping[str, str],
+    config: Mapping[str, typing.Any],
 ) -> None:
     """Give an application another charm, other images and options: all of it, or nothing."""
     app = application(world, name)
     if charm is not None:
-    config: Mapping[str, typing.Any],
         if charm.name != app.charm.name:
             raise UserError(
                 f'cannot upgrade "{name}" to "{charm.name}": not the charm "{app.charm.name}"'
@@ -218,20 +222,20 @@ def refresh(
     missing = sorted(set(new.resources) - set(images))
     if missing:
         raise UserError(f"local charm missing OCI images for: {', '.join(missing)}")
+    parsed = _options(new, config)
     if charm is not None and charm.digest != app.charm.digest:
         app.revision += 1
         present = {relation.local(name).name for relation in world.relations_of(name)}
         app.charm = charm
-    parsed = _options(new, config)
         app.config = {key: app.config[key] for key in app.config if key in charm.options}
         for endpoint in charm.endpoints.values():
             if endpoint.role == "peer" and endpoint.name not in present:
                 _relate(world, [model.Endpoint(name, endpoint.name, endpoint.interface, "peer")])
+    app.config.update(parsed)
     app.resources = images
     roll(app)
 
 
-    app.config.update(parsed)
 def roll(app: model.Application) -> None:
     """Let the next unit whose pod is out of date replace it: one at a time, highest first.
 

@@ -250,20 +250,32 @@ def add_unit(options: base.Options) -> None:
     "remove-unit",
     arguments=[
         base.arg("application"),
-        base.arg("--num-units", "-n", type=int, default=1),
+        base.arg("--num-units", type=int, default=0, help="how many; has to be given"),
         base.NO_PROMPT,
-        base.DESTROY_STORAGE,
+        base.flag("--destroy-storage", text="refused, as in Juju"),
         base.FORCE,
     ],
 )
 def remove_unit(options: base.Options) -> None:
     """Remove units, the highest number first."""
-    if "/" in options.application:
+    # The words are Juju's (cmd/juju/application/removeunit.go, validateCAASRemoval).
+    if options.destroy_storage:
         raise base.CommandError(
-            "k8s models only support removing units by application: "
-            f"use `juju remove-unit {options.application.split('/')[0]} --num-units N`"
+            "k8s models only support --num-units: --destroy-storage goes with "
+            "`juju remove-application`, and a unit that comes back finds its storage"
         )
-    base.call(options, "remove_units", application=options.application, count=options.num_units)
+    name, named, _ = options.application.partition("/")
+    if named:
+        raise base.CommandError(
+            "k8s models do not support removing named units.\nInstead specify an application "
+            f"with --num-units, as `juju remove-unit {name} --num-units 1`"
+        )
+    if options.num_units <= 0:
+        raise base.CommandError("specify the number of units (> 0) to remove using --num-units")
+    left = base.call(
+        options, "remove_units", application=name, count=options.num_units, force=options.force
+    )
+    base.say(f"scaling down to {left} units")
 
 
 @base.command(

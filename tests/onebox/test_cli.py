@@ -24,7 +24,7 @@ import pytest
 import yaml
 from hypothesis import strategies as st
 
-from onebox import api, changes, client, debuglog, engine, home, model
+from onebox import api, changes, client, debuglog, engine, events, home, model
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BIN = ROOT / "onebox" / "bin"
@@ -303,7 +303,22 @@ def test_units_come_and_go(probe: jubilant.Juju):
     probe.cli("scale-application", "probe", "1")
     assert len(probe.status().apps["probe"].units) == 1
     with pytest.raises(jubilant.CLIError, match="juju remove-unit probe --num-units"):
-        probe.remove_unit("probe/0")
+        probe.remove_unit("probe/0", num_units=1)
+    with pytest.raises(jubilant.CLIError, match="specify the number of units"):
+        probe.remove_unit("probe")
+    with pytest.raises(jubilant.CLIError, match="--destroy-storage goes with `juju remove-app"):
+        probe.remove_unit("probe", num_units=1, destroy_storage=True)
+    assert len(probe.status().apps["probe"].units) == 1
+
+
+def test_a_unit_that_is_removed_by_force_runs_no_hook(probe: jubilant.Juju, world: model.World):
+    unit = world.models["m"].unit("probe/0")
+    unit.installed, unit.failure = True, model.Failure(model.Hook("start"), retry_at=1e12)
+
+    probe.remove_unit("probe", num_units=1, force=True)
+
+    assert events.settled(unit)
+    assert events.next_hook(world.models["m"], unit, 0) is None
 
 
 def test_relations_are_made_and_removed(probe: jubilant.Juju, charm: pathlib.Path):
@@ -343,21 +358,6 @@ def test_an_application_is_trusted_exposed_refreshed_and_removed(
     assert not probe.status().apps
 
 
-def test_model_configuration_is_set_read_and_reset(juju: jubilant.Juju):
-    juju.model_config({"update-status-hook-interval": "10s", "a": True})
-    assert juju.model_config() == {"update-status-hook-interval": "10s", "a": "true"}
-    assert "update-status-hook-interval  model  10s" in juju.cli("model-config")
-    assert juju.cli("model-config", "a") == "true\n"
-    juju.model_config(reset=["a", "update-status-hook-interval"])
-    assert juju.model_config() == {}
-
-
-# Units, through jubilant.
-
-
-def test_an_action_runs_with_its_parameters(probe: jubilant.Juju):
-    params = {"outer": {"inner": 3}, "list": ["a"], "text": "x y"}
-
 def test_a_refresh_that_is_refused_changes_nothing(
     probe: jubilant.Juju, charm: pathlib.Path, world: model.World
 ):
@@ -373,6 +373,21 @@ def test_a_refresh_that_is_refused_changes_nothing(
 
     assert world == before
 
+
+def test_model_configuration_is_set_read_and_reset(juju: jubilant.Juju):
+    juju.model_config({"update-status-hook-interval": "10s", "a": True})
+    assert juju.model_config() == {"update-status-hook-interval": "10s", "a": "true"}
+    assert "update-status-hook-interval  model  10s" in juju.cli("model-config")
+    assert juju.cli("model-config", "a") == "true\n"
+    juju.model_config(reset=["a", "update-status-hook-interval"])
+    assert juju.model_config() == {}
+
+
+# Units, through jubilant.
+
+
+def test_an_action_runs_with_its_parameters(probe: jubilant.Juju):
+    params = {"outer": {"inner": 3}, "list": ["a"], "text": "x y"}
 
     task = probe.run("probe/leader", "backup", params)
 
