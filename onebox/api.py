@@ -299,10 +299,19 @@ class Api:
 
     def operation(self, request: Request) -> typing.Any:
         """Return how an action is getting on."""
-        identifier = int(request.params["operation"])
-        if identifier not in request.world.operations:
-            raise changes.UserError(f'operation "{identifier}" not found')
-        return report.operation(request.world.operations[identifier])
+        return report.operation(changes.operation(request.world, int(request.params["operation"])))
+
+    def cancel(self, request: Request) -> typing.Any:
+        """Take back an action that waits, or kill one that runs; return what came of it."""
+        world, identifier = request.world, int(request.params["operation"])
+        with self._engine.lock:
+            found = changes.cancel(world, identifier, hooktools.timestamp(_now()))
+            self._engine.changed()
+            while found.status == "aborting":
+                # Again, since one that has just begun may have no process yet.
+                self._engine.kill_hook(world.name, found.unit)
+                self._engine.lock.wait(timeout=0.1)
+        return report.operation(found)
 
     def execute(self, request: Request) -> typing.Any:
         """Run a command in a unit with hook tools at hand."""
@@ -414,6 +423,7 @@ _WORLD: dict[str, Callable[[Api, Params], typing.Any]] = {
 _MODEL: dict[str, Callable[[Api, Request], typing.Any]] = {
     "add_secret": Api.add_secret,
     "add_units": Api.add_units,
+    "cancel": Api.cancel,
     "config_get": Api.config_get,
     "config_set": Api.config_set,
     "deploy": Api.deploy,
@@ -461,5 +471,5 @@ _READING = frozenset(
 )
 """Requests that change nothing, so nothing is saved or looked at again."""
 
-_UNLOCKED = frozenset(["destroy_model", "enter", "exec", "fault", "settle"])
+_UNLOCKED = frozenset(["cancel", "destroy_model", "enter", "exec", "fault", "settle"])
 """Requests that wait for something: they take the lock themselves where they need it."""

@@ -363,6 +363,28 @@ def enqueue(
     return operation
 
 
+def operation(world: model.Model, identifier: int) -> model.Operation:
+    """Return an operation, or refuse."""
+    if identifier not in world.operations:
+        raise UserError(f'operation "{identifier}" not found')
+    return world.operations[identifier]
+
+
+def cancel(world: model.Model, identifier: int, now: str) -> model.Operation:
+    """Take back an action that waits, and mark one that runs for its end (juju state/action.go).
+
+    One that has ended stays as it is.
+    """
+    found = operation(world, identifier)
+    if found.status == "pending":
+        found.status, found.message = "cancelled", "action cancelled via the API"
+        found.completed = now
+        unit(world, found.unit).actions.remove(found.id)
+    elif found.status == "running":
+        found.status = "aborting"
+    return found
+
+
 # Secrets of the user.
 
 
@@ -460,7 +482,7 @@ def drop_unit(world: model.Model, name: str) -> None:
     app = world.applications[name.split("/", maxsplit=1)[0]]
     app.units.pop(name, None)
     for operation in world.operations.values():
-        if operation.unit == name and operation.status in {"pending", "running"}:
+        if operation.unit == name and operation.status in {"pending", "running", "aborting"}:
             operation.status, operation.message = "failed", "unit removed"
     for secret in list(world.secrets.values()):
         secret.consumers.pop(name, None)

@@ -28,6 +28,7 @@ ELSEWHERE = {
     "upgrade-charm": "use `juju refresh`",
     "run-action": "use `juju run`",
     "show-action-output": "use `juju show-task`",
+    "cancel-action": "use `juju cancel-task`",
     "show-operation": "use `juju show-task`: an operation here has one task of the same number",
     "wait-for": "use `juju status --watch 2s`, or jubilant's wait in tests",
     "actions": "read `actions` in the charm's charmcraft.yaml",

@@ -592,8 +592,9 @@ class Engine:
             operation.results["stdout"] = done.stdout
         if done.stderr:
             operation.results["stderr"] = done.stderr
+        bad = "aborted" if operation.status == "aborting" else "failed"
         failed = done.code != 0 or context.failure is not None
-        operation.status = "failed" if failed else "completed"
+        operation.status = bad if failed else "completed"
         operation.message = context.failure or (f"exit status {done.code}" if done.code else "")
         if done.code == 0:
             # An action that says it failed has still run to its end: what it wrote counts.

@@ -426,7 +426,9 @@ class Operation(msgspec.Struct):
     action: str
     uuid: str
     params: dict[str, typing.Any] = msgspec.field(default_factory=dict)
-    status: typing.Literal["pending", "running", "completed", "failed"] = "pending"
+    status: typing.Literal[
+        "pending", "running", "aborting", "completed", "failed", "cancelled", "aborted"
+    ] = "pending"
     message: str = ""
     results: dict[str, typing.Any] = msgspec.field(default_factory=dict)
     log: list[tuple[str, str]] = msgspec.field(default_factory=list)

@@ -306,7 +306,7 @@ def operation(item: model.Operation) -> View:
         "log": [f"{_moment(stamp)} {text}" for stamp, text in item.log],
         "timing": {key: value for key, value in timing.items() if value},
     }
-    if item.status in {"completed", "failed"}:
+    if item.status in {"completed", "failed", "aborted"}:
         found["results"] = {"return-code": 0, **item.results}
     return {key: value for key, value in found.items() if value}
 

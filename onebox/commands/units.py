@@ -96,7 +96,7 @@ def _wait(
     deadline, pause = time.monotonic() + seconds, POLL[0]
     while True:
         found = base.call(options, "operation", operation=task)
-        if found["status"] not in {"pending", "running"}:
+        if found["status"] not in {"pending", "running", "aborting"}:
             return found
         if time.monotonic() > deadline:
             raise base.CommandError(f"timed out waiting for results from: unit {unit}")
@@ -149,6 +149,17 @@ def _plain(title: str, item: dict[str, typing.Any]) -> None:
 def show_task(options: base.Options) -> None:
     """Print what came of an action."""
     base.write(base.call(options, "operation", operation=options.id), options.format)
+
+
+@base.command(
+    "cancel-task",
+    arguments=[base.arg("ids", nargs="+", type=int, metavar="ID"), base.formats("yaml", "json")],
+)
+def cancel_task(options: base.Options) -> None:
+    """Take back actions that wait, and kill those that run."""
+    ended = [base.call(options, "cancel", operation=number) for number in options.ids]
+    shown = [{key: item[key] for key in ("id", "unit", "status")} for item in ended]
+    base.write({"actions": shown}, options.format)
 
 
 @base.command(

@@ -184,6 +184,25 @@ class TestActions:
         assert "told to crash" in done["results"]["stderr"]
         assert box.unit("b/0")["workload-status"]["current"] == "active"
 
+    def test_one_that_runs_is_aborted_and_one_that_waits_never_begins(
+        self, box: boxes.Box
+    ) -> None:
+        since = box.mark()
+        first, second = (
+            box.call("run", unit="b/0", action="answer", params={"text": "x", "wait": 1000})
+            for _ in range(2)
+        )
+        box.until("running", lambda: bool(box.call("operation", operation=first).get("log")))
+        waiting = box.call("cancel", operation=second)
+        assert (waiting["status"], "results" in waiting) == ("cancelled", False)
+        assert box.call("cancel", operation=first)["status"] == "aborted"
+        assert act(box, "b/0", text="next")["results"]["text"] == "next"
+        assert box.failures(since) == ["b/0 answer"]
+        assert box.hooks("b/0", since) == ["answer"]
+        # One that has ended stays as it is, as in Juju.
+        assert box.call("cancel", operation=second)["status"] == "cancelled"
+        assert box.unit("b/0")["workload-status"]["current"] == "active"
+
     @pytest.mark.parametrize(
         ("params", "words"),
         [

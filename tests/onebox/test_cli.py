@@ -431,6 +431,17 @@ def test_what_cannot_run_is_told(probe: jubilant.Juju):
     assert run("juju", "run", "probe/0", "hang", "--background").returncode == 0
 
 
+def test_an_action_that_waits_is_cancelled(probe: jubilant.Juju, world: model.World):
+    run("juju", "run", "probe/0", "hang", "--background")
+
+    shown = yaml.safe_load(probe.cli("cancel-task", "1"))
+
+    assert shown == {"actions": [{"id": "1", "unit": "probe/0", "status": "cancelled"}]}
+    assert yaml.safe_load(probe.cli("show-task", "1"))["message"] == "action cancelled via the API"
+    assert world.models["m"].unit("probe/0").actions == []
+    assert run("juju", "cancel-task", "9").stderr == 'ERROR operation "9" not found\n'
+
+
 def test_a_command_is_executed_in_a_unit(probe: jubilant.Juju):
     task = probe.exec("printf", "%s", "a  b", unit="probe/0", wait=5)
     assert (task.stdout, task.return_code) == ("a  b", 0)
