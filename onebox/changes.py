@@ -385,6 +385,16 @@ def cancel(world: model.Model, identifier: int, now: str) -> model.Operation:
     return found
 
 
+def interrupted(world: model.Model) -> None:
+    """Fail the actions that ran when the daemon ended: running one twice may do harm.
+
+    (juju actions/resolver.go and operation/failaction.go)
+    """
+    for found in world.operations.values():
+        if found.status in {"running", "aborting"}:
+            found.status, found.message = "failed", "action terminated"
+
+
 # Secrets of the user.
 
 

@@ -96,6 +96,8 @@ class Engine:
         """Take up every unit where it was."""
         self._hooks.start()
         with self.lock:
+            for found in self.world.models.values():
+                changes.interrupted(found)
             self.changed()
 
     def stop(self) -> None:

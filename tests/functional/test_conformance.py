@@ -399,6 +399,19 @@ class TestDaemon:
         box.call("config_set", application="b", values={"misbehave": ""})
         box.settle()
 
+    def test_an_action_that_ran_when_it_was_killed_has_failed(self, box: boxes.Box) -> None:
+        since = box.mark()
+        operation = box.call(
+            "run", unit="b/0", action="answer", params={"text": "x", "wait": 1000}
+        )
+        box.until("running", lambda: bool(box.call("operation", operation=operation).get("log")))
+        box.kill_daemon()
+        box.start_daemon()
+        box.settle()
+        done = box.call("operation", operation=operation)
+        assert (done["status"], done["message"]) == ("failed", "action terminated")
+        assert box.hooks("b/0", since) == []
+
 
 class TestEnds:
     """The last tests of the module: they take the model apart."""
