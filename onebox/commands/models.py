@@ -50,10 +50,9 @@ def models(options: base.Options) -> None:
     "add-model",
     arguments=[
         base.arg("name"),
-        base.arg("cloud", nargs="?"),
+        base.arg("cloud", nargs="?", choices=["onebox", "localhost", "onebox/localhost"]),
         base.flag("--no-switch", text="keep the current model"),
         base.many("--config", text="key=value"),
-        base.arg("--credential"),
         base.arg("--seed", type=int, help="onebox: vary the order of what Juju leaves open"),
     ],
 )
@@ -78,7 +77,6 @@ def _current() -> str | None:
         base.DESTROY_STORAGE,
         base.FORCE,
         base.flag("--no-wait"),
-        base.flag("--release-storage"),
         base.arg("--timeout", "-t", type=base.seconds),
     ],
 )

@@ -210,6 +210,8 @@ def exec_(options: base.Options) -> None:
 )
 def ssh(options: base.Options) -> None:
     """Run a command, or a shell, in a container of a unit."""
+    if options.words[:1] and options.words[0].startswith("-"):
+        raise base.UsageError(f"ssh has no {options.words[0]} here: pods are entered without SSH")
     argv, environment = _enter(options, options.target)
     # As ssh does: the words become one line for the shell over there.
     inner = SHELL if sys.stdin.isatty() else ["/bin/sh"]
