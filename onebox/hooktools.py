@@ -697,7 +697,8 @@ class Context:
         return ""
 
     def _refuse(self, _call: Call) -> str:
-        raise ToolError(f"ERROR {self.calls[-1]} is not supported on a Kubernetes model")
+        tool = self.calls[-1]
+        raise ToolError(f"ERROR onebox has no hook tool {tool}: {_REFUSED[tool]}")
 
     def _now(self) -> str:
         return timestamp(self._clock())
@@ -796,11 +797,9 @@ _TOOLS: dict[str, Callable[[Context, Call], str]] = {
     "application-version-set": Context._application_version_set,
     "close-port": Context._close_port,
     "config-get": Context._config_get,
-    "credential-get": Context._refuse,
     "goal-state": Context._goal_state,
     "is-leader": Context._is_leader,
     "juju-log": Context._juju_log,
-    "juju-reboot": Context._refuse,
     "network-get": Context._network_get,
     "open-port": Context._open_port,
     "opened-ports": Context._opened_ports,
@@ -823,10 +822,16 @@ _TOOLS: dict[str, Callable[[Context, Call], str]] = {
     "state-set": Context._state_set,
     "status-get": Context._status_get,
     "status-set": Context._status_set,
-    "storage-add": Context._refuse,
     "storage-get": Context._storage_get,
     "storage-list": Context._storage_list,
 }
+
+_REFUSED = {
+    "credential-get": "there is no Kubernetes to give credentials of",
+    "juju-reboot": "there is no machine to reboot, as in a model on Kubernetes",
+    "storage-add": "storage is asked for by `juju deploy`",
+}
+_TOOLS |= dict.fromkeys(_REFUSED, Context._refuse)
 
 NAMES = tuple(sorted(_TOOLS))
 """Every hook tool; each is a link to `hooktool` in the charm container."""
