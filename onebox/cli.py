@@ -36,6 +36,8 @@ ELSEWHERE = {
     "show-application": "use `juju status` and `juju config`",
     "debug-hooks": "use `juju debug-log` and `juju ssh`",
     "debug-code": "use `juju debug-log` and `juju ssh`",
+    "add-secret-backend": "onebox keeps secrets in its own state file",
+    "secret-backends": "onebox keeps secrets in its own state file",
     "offer": "onebox has no relations between models",
     "consume": "onebox has no relations between models",
     "add-machine": "onebox has one machine, this one",

@@ -143,6 +143,58 @@ class TestMistakes:
         box.call("config_set", application="a", values={"misbehave": ""})
         box.settle()
 
+    def test_a_crash_in_install_keeps_all_else_from_coming(
+        self, box: boxes.Box, charm: pathlib.Path
+    ) -> None:
+        since = box.mark()
+        box.deploy(charm, "c", config={"misbehave": "install:raise"})
+        box.until("retried", lambda: box.failures(since).count("c/0 install") > 1)
+        shown = box.unit("c/0")["workload-status"]
+        assert (shown["current"], shown["message"]) == ("error", 'hook failed: "install"')
+        assert box.hooks("c/0", since) == []
+        box.call("config_set", application="c", values={"misbehave": ""})
+        box.call("resolved", unit="c/0")
+        box.settle()
+        assert box.hooks("c/0", since)[0] == "install"
+        box.call("remove_application", application="c", destroy_storage=True)
+        box.until("gone", lambda: "c" not in box.call("status")["applications"])
+
+    def test_a_status_set_before_a_crash_stays_when_the_hook_is_skipped(
+        self, box: boxes.Box
+    ) -> None:
+        box.call("model_config", values={"automatically-retry-hooks": "false"})
+        box.call("config_set", application="b", values={"misbehave": "config-changed:raise"})
+        box.until("in error", lambda: box.unit("b/0")["workload-status"]["current"] == "error")
+        box.call("resolved", unit="b/0", no_retry=True)
+        box.settle()
+        shown = box.unit("b/0")["workload-status"]
+        assert (shown["current"], shown["message"]) == ("maintenance", "set before the crash")
+        box.call("model_config", reset=["automatically-retry-hooks"])
+        box.call("config_set", application="b", values={"misbehave": ""})
+        box.settle()
+        assert box.unit("b/0")["workload-status"]["current"] == "active"
+
+    def test_what_is_deferred_waits_for_the_next_event_and_is_lost_with_the_pod(
+        self, box: boxes.Box
+    ) -> None:
+        def deferred() -> list[str]:
+            return [x["JUJU_DISPATCH_PATH"] for x in box.journal("b/0") if "deferred" in x]
+
+        since = box.mark()
+        box.call("config_set", application="b", values={"misbehave": "config-changed:defer"})
+        box.settle()
+        assert box.hooks("b/0", since) == ["config-changed"]
+        assert deferred() == ["hooks/config-changed"]
+        act(box, "b/0", text="any event")
+        assert deferred() == ["hooks/config-changed", "actions/answer"]
+        box.call("fault", kind="kill-pods", unit="b/0")
+        box.until("a new pod", lambda: "start" in box.hooks("b/0", since))
+        box.settle()
+        # The journal is the new pod's: its first hook was upgrade-charm, with nothing to do.
+        assert deferred()[0] == "hooks/config-changed"
+        box.call("config_set", application="b", values={"misbehave": ""})
+        box.settle()
+
     def test_a_hook_that_is_killed_is_run_again(self, box: boxes.Box) -> None:
         since = box.mark()
         box.call("config_set", application="b", values={"misbehave": "config-changed:slow"})

@@ -644,6 +644,7 @@ def test_colours_are_for_terminals_or_on_request(probe: jubilant.Juju):
         (["frobnicate"], '"frobnicate" is not a juju command'),
         (["add-relation", "a", "b"], "use `juju integrate`"),
         (["wait-for", "application", "a"], "juju status --watch"),
+        (["add-secret-backend", "vault"], "keeps secrets in its own state file"),
         (["status", "--frob"], "option provided but not defined: --frob"),
         (["deploy", "./x.charm", "--constraints", "mem=1G"], "onebox sets no limits on pods"),
         (["deploy", "./x.charm", "--to=1"], "onebox has one machine"),

@@ -135,6 +135,18 @@ class TestDatabags:
             stage.hook("b/0"), "relation-get", "-r", "db:7", "-", "c/0"
         )
 
+    def test_a_relation_that_broke_is_closed(self, stage: Stage) -> None:
+        stage.world.unit("a/0").relations[7].broken = True
+        context = stage.hook("a/0")
+        assert get(context, "relation-ids", "db") == []
+        for tool, *args in (
+            ["relation-get", "-", "b/0"],
+            ["relation-list"],
+            ["relation-set", "key=value"],
+            ["relation-set", "--app", "key=value"],
+        ):
+            assert "relation not found" in refused(context, tool, "-r", "db:7", *args)
+
     def test_values_are_strings(self, stage: Stage) -> None:
         text = refused(
             stage.hook("a/0"), "relation-set", "-r", "db:7", "--file", "-", stdin='{"key": 1}'
@@ -231,6 +243,43 @@ class TestSecrets:
         assert get(context, "secret-get", uri) == {"key": "one"}
         assert stage.world.secrets == {}
 
+    def test_what_a_failed_hook_changed_is_as_before(self, stage: Stage) -> None:
+        uri = self.add(stage)
+        self.grant(stage, uri)
+        for tool, *args in (
+            ["secret-set", uri, "key=two"],
+            ["secret-revoke", "--app", "b", uri],
+            ["secret-remove", uri],
+        ):
+            stage.hook("a/0").run(tool, args, "")
+        assert get(stage.hook("b/0"), "secret-get", uri, "--refresh") == {"key": "one"}
+
+    @pytest.mark.parametrize("owner", ["a", ""])
+    @pytest.mark.parametrize(
+        ("tool", "args"),
+        [
+            ("secret-set", ["key=two"]),
+            ("secret-grant", ["--relation", "7"]),
+            ("secret-revoke", ["--app", "b"]),
+            ("secret-remove", []),
+            ("secret-info-get", []),
+        ],
+    )
+    def test_who_may_read_may_not_manage(
+        self, stage: Stage, owner: str, tool: str, args: list[str]
+    ) -> None:
+        uri = self.add(stage)
+        self.grant(stage, uri)
+        # Without an owner it is the user's.
+        stage.world.secrets[hooktools.bare_id(uri)].owner = owner
+        assert refused(stage.hook("b/0"), tool, uri, *args) == "ERROR permission denied"
+
+    @pytest.mark.parametrize("option", ["--rotate", "--expire"])
+    def test_a_time_that_is_none_is_refused(self, stage: Stage, option: str) -> None:
+        uri = self.add(stage)
+        text = refused(stage.hook("a/0"), "secret-set", uri, option, "sometimes")
+        assert '"sometimes" not valid' in text
+
     def test_only_the_leader_manages_the_application_s(self, stage: Stage) -> None:
         uri = self.add(stage)
         follower = stage.hook("a/1")
@@ -261,6 +310,19 @@ class TestSecrets:
         context.commit()
         assert "not found" in refused(stage.hook("b/0"), "secret-get", uri)
 
+    def test_a_revision_that_was_removed_is_lost_to_who_still_tracks_it(
+        self, stage: Stage
+    ) -> None:
+        uri = self.add(stage)
+        self.grant(stage, uri)
+        get(stage.hook("b/0"), "secret-get", uri)
+        context = stage.hook("a/0")
+        context.run("secret-set", [uri, "key=two"], "")
+        context.run("secret-remove", [uri, "--revision", "1"], "")
+        context.commit()
+        assert "not found" in refused(stage.hook("b/0"), "secret-get", uri)
+        assert get(stage.hook("b/0"), "secret-get", uri, "--refresh") == {"key": "two"}
+
     def test_who_reads_meanwhile_is_not_forgotten(self, stage: Stage) -> None:
         uri = self.add(stage)
         self.grant(stage, uri)
@@ -284,8 +346,9 @@ class TestActions:
         assert context.results == {"one": {"two": "3"}, "four": "5"}
         assert context.failure == "no luck"
 
-    def test_outside_an_action_they_refuse(self, stage: Stage) -> None:
-        assert refused(stage.hook("a/0"), "action-set", "a=b") == "ERROR not running an action"
+    @pytest.mark.parametrize("tool", ["action-get", "action-set", "action-fail", "action-log"])
+    def test_outside_an_action_they_refuse(self, stage: Stage, tool: str) -> None:
+        assert refused(stage.hook("a/0"), tool, "a=b") == "ERROR not running an action"
 
 
 def test_what_a_hook_has_read_stays_the_same_until_it_ends(stage: Stage) -> None:
@@ -349,6 +412,30 @@ def test_status_counts_at_once_and_only_the_leader_sets_the_application_s(stage:
     assert "not the leader" in text
     stage.hook("a/0").run("status-set", ["--application=True", "active"], "")
     assert stage.world.applications["a"].status.current == "active"
+
+
+def test_only_the_leader_reads_the_application_s_status(stage: Stage) -> None:
+    assert get(stage.hook("a/0"), "status-get", "--application=True")["application-status"]
+    text = refused(stage.hook("a/1"), "status-get", "--application=True")
+    assert "not the leader" in text
+
+
+@pytest.mark.parametrize("word", ["error", "unknown", "terminated", "Active", ""])
+def test_a_status_that_is_not_a_charm_s_to_set_is_refused(stage: Stage, word: str) -> None:
+    before = stage.world.unit("a/0").status.current
+    assert f'invalid status "{word}"' in refused(stage.hook("a/0"), "status-set", word, "why")
+    assert stage.world.unit("a/0").status.current == before
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "80/sctp", "80-", "http"])
+def test_a_port_that_is_none_is_refused(stage: Stage, port: str) -> None:
+    assert f'invalid port "{port}"' in refused(stage.hook("a/0"), "open-port", port)
+
+
+@pytest.mark.parametrize("tool", ["credential-get", "juju-reboot", "storage-add"])
+def test_a_tool_of_juju_s_that_onebox_lacks_says_why(stage: Stage, tool: str) -> None:
+    text = refused(stage.hook("a/0"), tool, "data=1")
+    assert text.startswith(f"ERROR onebox has no hook tool {tool}: ")
 
 
 @pytest.mark.parametrize("tool", ["pod-spec-set", "leader-get", "no-such-tool"])

@@ -23,19 +23,22 @@ class ProbeCharm(ops.CharmBase):
             if not issubclass(event.event_type, ops.LifecycleEvent | ops.ActionEvent):
                 framework.observe(event, self._on_any)
 
-    def _journal(self) -> None:
-        line = {
+    def _journal(self, **more: str) -> None:
+        line: dict[str, object] = {
             key: value
             for key, value in os.environ.items()
             if key.startswith("JUJU_") and key != "JUJU_CONTEXT_ID"
         }
-        line["leader"] = self.unit.is_leader()
+        line |= {"leader": self.unit.is_leader(), **more}
         JOURNAL.parent.mkdir(parents=True, exist_ok=True)
         with JOURNAL.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
-    def _on_any(self, _event: ops.EventBase) -> None:
+    def _on_any(self, event: ops.EventBase) -> None:
         hook, _, how = str(self.config["misbehave"]).partition(":")
+        if how == "defer" and isinstance(event, ops.ConfigChangedEvent):
+            self._journal(deferred="config-changed")
+            event.defer()
         if hook and hook == os.environ["JUJU_HOOK_NAME"]:
             self._misbehave(how)
 
