@@ -356,7 +356,7 @@ class Context:
             identifier, endpoint = self._hook_relation()
         else:
             endpoint, _, number = text.rpartition(":")
-            identifier = int(number) if number.isdigit() else -1
+            identifier = int(number) if number.isdecimal() else -1
         relation = self.world.relations.get(identifier)
         if relation is not None:
             names = {
@@ -453,6 +453,8 @@ class Context:
     def _find(self, text: str, label: str = "") -> model.Secret:
         """Find a secret by id, or by a label: of this side's own, or as this unit named it."""
         identifier = bare_id(text)
+        if not identifier and not label:
+            raise ToolError("ERROR missing secret URI", 2)
         for secret in self._visible():
             if identifier:
                 if secret.id == identifier:
@@ -497,6 +499,8 @@ class Context:
         if revision is None:
             raise ToolError(f'ERROR secret revision "{secret.id}/{number}" not found')
         key = found.rest[1] if len(found.rest) > 1 else None
+        if key and key not in revision.content:
+            raise ToolError(f'ERROR secret key value "{key}" not found')
         return _show(revision.content[key] if key else revision.content, found)
 
     def _track(self, secret: model.Secret, label: str, flags: frozenset[str]) -> int:
@@ -571,7 +575,10 @@ class Context:
     def _secret_remove(self, call: Call) -> str:
         found = call.parse("revision")
         secret = self._managed(found.rest[0] if found.rest else "")
-        number = int(found.options.get("revision") or 0)
+        text = found.options.get("revision", "0")
+        if not text.isdecimal():
+            raise ToolError(f'ERROR invalid value "{text}" for option --revision', 2)
+        number = int(text)
         if number:
             secret.revisions.pop(number, None)
         if not number or not secret.revisions:
@@ -678,7 +685,10 @@ class Context:
             *parents, last = key.split(".")
             target = self.results
             for part in parents:
-                target = target.setdefault(part, {})
+                # A value in the way is overwritten (juju jujuc/action-set.go, addValueToMap).
+                if not isinstance(target.get(part), dict):
+                    target[part] = {}
+                target = target[part]
             target[last] = value
         return ""
 

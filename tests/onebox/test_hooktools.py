@@ -153,7 +153,7 @@ class TestDatabags:
         )
         assert "is not a string" in text
 
-    @pytest.mark.parametrize("number", ["db:9", "replicas:7", "db:8", "db:x"])
+    @pytest.mark.parametrize("number", ["db:9", "replicas:7", "db:8", "db:x", "db:\u00b2"])
     def test_a_relation_that_is_not_there_is_named(self, stage: Stage, number: str) -> None:
         with pytest.raises(hooktools.ToolError, match="relation not found") as caught:
             stage.hook("a/0").run("relation-list", ["-r", number], "")
@@ -274,6 +274,23 @@ class TestSecrets:
         stage.world.secrets[hooktools.bare_id(uri)].owner = owner
         assert refused(stage.hook("b/0"), tool, uri, *args) == "ERROR permission denied"
 
+    @pytest.mark.parametrize(
+        "tool", ["secret-get", "secret-set", "secret-info-get", "secret-revoke", "secret-remove"]
+    )
+    def test_it_has_to_be_named(self, stage: Stage, tool: str) -> None:
+        # One without a label must not be what an empty label means.
+        context = stage.hook("a/0")
+        context.run("secret-add", ["key=one"], "")
+        context.commit()
+        assert refused(stage.hook("a/0"), tool) == "ERROR missing secret URI"
+
+    def test_a_key_or_revision_that_is_not_there_is_named(self, stage: Stage) -> None:
+        uri = self.add(stage)
+        text = refused(stage.hook("a/0"), "secret-get", uri, "other")
+        assert text == 'ERROR secret key value "other" not found'
+        text = refused(stage.hook("a/0"), "secret-remove", uri, "--revision", "x")
+        assert 'invalid value "x" for option --revision' in text
+
     @pytest.mark.parametrize("option", ["--rotate", "--expire"])
     def test_a_time_that_is_none_is_refused(self, stage: Stage, option: str) -> None:
         uri = self.add(stage)
@@ -345,6 +362,8 @@ class TestActions:
         context.run("action-fail", ["--", "no luck"], "")
         assert context.results == {"one": {"two": "3"}, "four": "5"}
         assert context.failure == "no luck"
+        context.run("action-set", ["four.six=7"], "")
+        assert context.results["four"] == {"six": "7"}
 
     @pytest.mark.parametrize("tool", ["action-get", "action-set", "action-fail", "action-log"])
     def test_outside_an_action_they_refuse(self, stage: Stage, tool: str) -> None:
