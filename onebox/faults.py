@@ -87,9 +87,14 @@ def _kill_pods(runner: engine.Engine, world: model.Model, params: Params) -> typ
             if params.get("unit") in {None, unit.name}
             for container in (None, *world.applications[unit.application].charm.containers)
         ]
+    pids: list[int] = []
     for unit, container in wanted:
-        with contextlib.suppress(changes.UserError, ProcessLookupError):
-            os.kill(runner.init_pid(world.name, unit, container), signal.SIGKILL)
+        with contextlib.suppress(changes.UserError):
+            pids.append(runner.init_pid(world.name, unit, container))
+    # All are known before the first is killed: to ask for one takes longer than to come back.
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     return len(wanted)
 
 
