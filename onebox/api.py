@@ -13,7 +13,18 @@ import time
 import typing
 from collections.abc import Callable, Mapping
 
-from onebox import changes, charmfile, engine, events, faults, home, hooktools, model, report
+from onebox import (
+    changes,
+    charmfile,
+    engine,
+    events,
+    faults,
+    home,
+    hooktools,
+    model,
+    report,
+    volumes,
+)
 
 
 class Params(dict[str, typing.Any]):
@@ -129,6 +140,9 @@ class Api:
             while world.applications:
                 request.progress(f"{len(world.applications)} application(s)")
                 self._engine.lock.wait(timeout=2)
+            for storage in world.storage.values():
+                # Of applications that were removed before, without their storage.
+                volumes.remove(storage)
             del self._world.models[world.name]
             if self._world.current == world.name:
                 self._world.current = next(iter(self._world.models), "")

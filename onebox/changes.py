@@ -14,7 +14,7 @@ import typing
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 
-from onebox import bundles, hooktools, model
+from onebox import bundles, charmfile, hooktools, model
 
 _MODEL_NAME = re.compile(r"[a-z0-9]+[a-z0-9-]*", re.ASCII)
 """Juju's rule (names/v5 ``model.go``); unlike an application's, it may end in digits."""
@@ -148,7 +148,18 @@ def _grow(world: model.Model, app: model.Application, storage_root: str) -> None
                 identifier = f"{spec.name}/{world.next_storage}"
                 world.next_storage += 1
                 path = f"{storage_root}/{identifier.replace('/', '-')}"
-                world.storage[identifier] = model.Storage(identifier, name, path, size=spec.size)
+                size = _asked_size(app.storage.get(spec.name, ""))
+                world.storage[identifier] = model.Storage(
+                    identifier, name, path, size=size or spec.size, limited=size is not None
+                )
+
+
+def _asked_size(directive: str) -> int | None:
+    """Return the size in MiB of ``pool,count,size``, whose parts may be missing."""
+    for part in directive.split(","):
+        if re.fullmatch(r"\d+(\.\d+)?[MGT]", part):
+            return charmfile.mebibytes(part)
+    return None
 
 
 def scale(

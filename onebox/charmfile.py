@@ -70,7 +70,7 @@ def _charm(files: dict[str, typing.Any], digest: str, path: pathlib.Path) -> mod
         name: model.StorageSpec(
             name=name,
             location=spec.get("location", ""),
-            size=_mebibytes(spec.get("minimum-size", "1G")),
+            size=mebibytes(spec.get("minimum-size", "1G")),
             minimum=int(str((spec.get("multiple") or {}).get("range", "1")).split("-")[0]),
         )
         for name, spec in (metadata.get("storage") or {}).items()
@@ -119,7 +119,7 @@ def _charm(files: dict[str, typing.Any], digest: str, path: pathlib.Path) -> mod
     )
 
 
-def _mebibytes(size: str) -> int:
+def mebibytes(size: str) -> int:
     """Turn Juju's sizes (``1G``, ``500M``) into MiB; a bare number is MiB."""
     units = {"M": 1, "G": 1024, "T": 1024 * 1024}
     text = str(size).strip()

@@ -33,6 +33,7 @@ from onebox import (
     model,
     pebble,
     pods,
+    volumes,
 )
 
 CHARM_IMAGE = "localhost/onebox/base:latest"
@@ -113,7 +114,7 @@ class Engine:
         """Save the model and let everyone look at it again. The lock must be held."""
         for found in self.world.models.values():
             for storage in changes.collect(found):
-                shutil.rmtree(storage.path, ignore_errors=True)
+                volumes.remove(storage)
             for app in found.applications.values():
                 changes.roll(app)
             for unit in found.units():
@@ -246,7 +247,7 @@ class Engine:
             self._podman.remove(name)
             self._unpack(world, unit, charm, app.resources)
         for storage in storages:
-            pathlib.Path(storage.path).mkdir(parents=True, exist_ok=True)
+            volumes.ensure(storage)
         self._podman.ensure(wanted)
         address = self._podman.address(name)
         with self.lock:

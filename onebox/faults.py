@@ -7,6 +7,8 @@ but the pods of this onebox.
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import os
 import pathlib
 import signal
@@ -122,6 +124,39 @@ def _slow(runner: engine.Engine, world: model.Model, params: Params) -> typing.A
     _later(params, lambda: _network(pid, "tc", "qdisc", "del", "dev", "eth0", "root"))
 
 
+def _fill(runner: engine.Engine, world: model.Model, params: Params) -> typing.Any:
+    """Fill a unit's volumes for some seconds.
+
+    The ballast is a file without a name that this process holds open, so servers do not see it,
+    and the space is free again when the time is over or the daemon is killed. Storage without a
+    size of its own is refused, because to fill it would be to fill this machine's disk.
+    """
+    with runner.lock:
+        name = changes.unit(world, params["unit"]).name
+        found = [s for s in world.storage.values() if s.unit == name and s.limited]
+    # Asked of the machine as well, so that the disk is not filled in place of a lost mount.
+    full = [storage.path for storage in found if os.path.ismount(storage.path)]
+    if not full:
+        raise changes.UserError(
+            f"unit {name} has no volume; deploy it with --storage NAME=SIZE, for example 64M"
+        )
+    for path in full:
+        ballast = os.open(path, os.O_TMPFILE | os.O_WRONLY)
+        _write_until_full(ballast)
+        _later(params, functools.partial(os.close, ballast))
+    return len(full)
+
+
+def _write_until_full(descriptor: int) -> None:
+    try:
+        while True:
+            # What does not fit as a whole is written in part.
+            os.write(descriptor, bytes(1 << 20))
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+
+
 def _lose_leadership(runner: engine.Engine, world: model.Model, params: Params) -> typing.Any:
     """Let another unit of an application lead."""
     return runner.depose(world, params["application"])
@@ -152,6 +187,7 @@ def _later(params: Params, end: Callable[[], object]) -> None:
 
 KINDS: dict[str, Callable[[engine.Engine, model.Model, Params], typing.Any]] = {
     "cut": _cut,
+    "fill": _fill,
     "freeze": _freeze,
     "kill-container": _kill_container,
     "kill-hook": _kill_hook,

@@ -151,7 +151,8 @@ class Storage(msgspec.Struct):
         id: ``name/number``.
         unit: the unit it belongs to; a unit of this name that comes back finds it again.
         attached: whether the unit is there.
-        size: MiB, as asked for; not enforced.
+        size: MiB.
+        limited: whether it is a volume of this size; otherwise it is as large as the disk.
     """
 
     id: str
@@ -159,6 +160,7 @@ class Storage(msgspec.Struct):
     path: str
     attached: bool = True
     size: int = 1024
+    limited: bool = False
 
     @property
     def name(self) -> str:

@@ -42,6 +42,8 @@ _PACKAGES = {
     "ca-certificates": "/etc/ssl/certs/ca-certificates.crt",
     "debian-archive-keyring": "/usr/share/keyrings/debian-archive-keyring.gpg",
     "debootstrap": "/usr/sbin/debootstrap",
+    "e2fsprogs": "/usr/sbin/mkfs.ext4",
+    "iproute2": "/usr/sbin/tc",
     "iptables": "/usr/sbin/iptables",
     "netavark": "/usr/lib/podman/netavark",
     "podman": "/usr/bin/podman",

@@ -431,6 +431,65 @@ class TestFaults:
         assert "no parameter 'unit'" in box.refused("fault", kind="cut", other="a/0")
 
 
+@pytest.fixture(scope="class")
+def volume(box: boxes.Box, charm: pathlib.Path) -> Iterator[str]:
+    """A unit whose storage has a size that was asked for."""
+    box.deploy(charm, "c", storage={"data": "16M"})
+    box.settle()
+    yield "c/0"
+    box.call("remove_application", application="c", destroy_storage=True)
+    box.until("c is gone", lambda: "c" not in box.call("status")["applications"])
+    # THEN nothing is left of the volume
+    mounts = pathlib.Path("/proc/self/mounts").read_text()
+    assert str(box.home.path) not in mounts
+    assert list(box.home.model(box.model).glob("storage/*.img")) == []
+
+
+class TestVolume:
+    def write(self, box: boxes.Box, volume: str) -> str:
+        """Write a mebibyte into the storage and remove it; return what went wrong."""
+        script = "dd if=/dev/zero of=/data/new bs=1M count=1 && rm /data/new"
+        try:
+            box.inside(volume, "work", "sh", "-c", script)
+        except boxes.CommandError as error:
+            return str(error)
+        return ""
+
+    def test_it_has_this_size_and_is_empty(self, box: boxes.Box, volume: str) -> None:
+        size = box.inside(volume, "work", "df", "--output=size", "--block-size=1M", "/data")
+        assert 12 <= int(size.split()[-1]) <= 16
+        assert box.inside(volume, "work", "ls", "-A", "/data") == ""
+
+    def test_a_full_one_has_space_again(self, box: boxes.Box, volume: str) -> None:
+        assert box.call("fault", kind="fill", unit=volume, seconds=2) == 1
+        assert "No space left on device" in self.write(box, volume)
+        box.until("there is space", lambda: self.write(box, volume) == "")
+
+    def test_a_killed_daemon_gives_the_space_back(self, box: boxes.Box, volume: str) -> None:
+        box.call("fault", kind="fill", unit=volume, seconds=3600)
+        assert "No space left on device" in self.write(box, volume)
+        box.kill_daemon()
+        box.start_daemon()
+        box.until("there is space", lambda: box.unit(volume) and self.write(box, volume) == "")
+
+    def test_it_comes_back_when_the_machine_does(self, box: boxes.Box, volume: str) -> None:
+        # GIVEN data in it
+        box.inside(volume, "work", "touch", "/data/kept")
+        since = box.mark()
+        # WHEN mount and pod are gone, as after a restart of the machine
+        [image] = box.home.model(box.model).glob("storage/*.img")
+        subprocess.run(["umount", "--lazy", image.with_suffix("")], check=True)
+        box.call("fault", kind="kill-pods", unit=volume)
+        box.until("it started again", lambda: "start" in box.hooks(volume, since))
+        box.settle()
+        # THEN they are there again
+        assert image.with_suffix("").is_mount()
+        assert "kept" in box.inside(volume, "work", "ls", "/data")
+
+    def test_a_plain_directory_cannot_be_full(self, box: boxes.Box) -> None:
+        assert "b/0 has no volume" in box.refused("fault", kind="fill", unit="b/0")
+
+
 class TestDaemon:
     def test_what_it_knew_survives_a_kill(self, box: boxes.Box) -> None:
         before, since = box.call("status")["applications"], box.mark()

@@ -502,6 +502,15 @@ def test_a_unit_is_shown_and_resolved(probe: jubilant.Juju, world: model.World):
     assert unit.failure is None
 
 
+@pytest.mark.parametrize("directive", ["64M", "kubernetes,64M", "1,0.0625G"])
+def test_a_size_of_storage_is_taken(
+    juju: jubilant.Juju, charm: pathlib.Path, world: model.World, directive: str
+):
+    juju.deploy(charm, resources={"probe-image": "one"}, storage={"data": directive})
+    [storage] = world.models["m"].storage.values()
+    assert (storage.size, storage.limited) == (64, True)
+
+
 def test_storage_is_listed(probe: jubilant.Juju):
     assert "probe/0  data/0      filesystem  1024 MiB  attached" in probe.cli("storage")
 
