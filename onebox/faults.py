@@ -142,19 +142,22 @@ def _fill(runner: engine.Engine, world: model.Model, params: Params) -> typing.A
         )
     for path in full:
         ballast = os.open(path, os.O_TMPFILE | os.O_WRONLY)
-        _write_until_full(ballast)
+        _take_all(ballast)
         _later(params, functools.partial(os.close, ballast))
     return len(full)
 
 
-def _write_until_full(descriptor: int) -> None:
-    try:
-        while True:
-            # What does not fit as a whole is written in part.
-            os.write(descriptor, bytes(1 << 20))
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
+def _take_all(descriptor: int) -> None:
+    """Allocate what is left of a filesystem to a file; no byte is written to the disk for it."""
+    offset, size = 0, 1 << 40
+    while size >= 512:
+        try:
+            os.posix_fallocate(descriptor, offset, size)
+            offset += size
+        except OSError as error:
+            if error.errno not in {errno.ENOSPC, errno.EFBIG}:
+                raise
+            size //= 2
 
 
 def _lose_leadership(runner: engine.Engine, world: model.Model, params: Params) -> typing.Any:
