@@ -36,9 +36,7 @@ def _down(where: home.Home) -> None:
         if podman.has_network():
             removed.append(f"network {where.prefix}")
         podman.destroy()
-    for mount in _mounts(where):
-        subprocess.run(["umount", "--lazy", mount], check=True)
-        removed.append(f"mount {mount}")
+    removed += [f"mount {mount}" for mount in unmount(where)]
     if any(path.name != "up.lock" for path in where.path.iterdir()):
         removed.append(f"the state in {where.path}")
     shutil.rmtree(where.path)
@@ -80,10 +78,12 @@ def _kill(pid: int) -> None:
         select.select([watched], [], [], 10)
 
 
-def _mounts(where: home.Home) -> list[str]:
-    """Return mounts inside the directories of this onebox, the innermost first."""
+def unmount(where: home.Home) -> list[str]:
+    """Unmount what is mounted inside the directories of this onebox, and return the places."""
     roots = (f"{where.path}/", f"/run/{where.prefix}/")
     lines = pathlib.Path("/proc/self/mounts").read_text().splitlines()
-    return sorted(
-        (line.split()[1] for line in lines if line.split()[1].startswith(roots)), reverse=True
-    )
+    mounts = [line.split()[1] for line in lines if line.split()[1].startswith(roots)]
+    # The innermost first.
+    for mount in sorted(mounts, reverse=True):
+        subprocess.run(["umount", "--lazy", mount], check=True)
+    return mounts

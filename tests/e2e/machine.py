@@ -27,7 +27,7 @@ def processes(where: home.Home) -> list[int]:
         pid = todo.pop()
         if pid not in found:
             found.add(pid)
-            todo += _children(pid)
+            todo += children(pid)
     return sorted(found)
 
 
@@ -51,8 +51,7 @@ def daemon(where: home.Home) -> int:
 def leftovers(where: home.Home) -> list[str]:
     """Return what is left of a onebox on this machine."""
     found = [f"process {pid}: {_command(pid)}" for pid in processes(where)]
-    mounts = (PROC / "self" / "mounts").read_text().splitlines()
-    found += [f"mount {line}" for line in mounts if _named(where, line)]
+    found += [f"mount {line}" for line in mounts(where)]
     for path in (where.path, pathlib.Path("/run") / where.prefix):
         if path.exists():
             found.append(str(path))
@@ -62,6 +61,17 @@ def leftovers(where: home.Home) -> list[str]:
     found += [f"pod {name}" for name in listed.split() if name.startswith(f"{where.prefix}.")]
     networks = pods.podman("network", "ls", "--format", "{{.Name}}").split()
     return found + [f"network {name}" for name in networks if name == where.prefix]
+
+
+def mounts(where: home.Home) -> list[str]:
+    """Return the lines of /proc/mounts about the directories of a onebox."""
+    lines = (PROC / "self" / "mounts").read_text().splitlines()
+    return [line for line in lines if _named(where, line)]
+
+
+def stopped(where: home.Home) -> list[int]:
+    """Return the processes that a signal has stopped."""
+    return [pid for pid in processes(where) if _state(pid) == "T"]
 
 
 def containers(where: home.Home, model: str) -> Iterator[tuple[str, str, int]]:
@@ -77,7 +87,7 @@ def containers(where: home.Home, model: str) -> Iterator[tuple[str, str, int]]:
 def workloads(where: home.Home, model: str) -> dict[str, list[int]]:
     """Return the processes that Pebble runs, by ``pod.container``."""
     return {
-        f"{pod}.{container}": list(_children(pid))
+        f"{pod}.{container}": list(children(pid))
         for pod, container, pid in containers(where, model)
         if container not in {"charm", "sandbox"}
     }
@@ -134,7 +144,16 @@ def _command(pid: int) -> str:
         return ""
 
 
-def _children(pid: int) -> Iterator[int]:
+def _state(pid: int) -> str:
+    """Return the letter of proc(5) for what a process does; empty when it is gone."""
+    try:
+        return (PROC / str(pid) / "stat").read_text().rpartition(") ")[2][0]
+    except OSError:
+        return ""
+
+
+def children(pid: int) -> Iterator[int]:
+    """Yield the processes that another one has started, or has inherited."""
     for task in (PROC / str(pid) / "task").glob("*/children"):
         try:
             yield from map(int, task.read_text().split())

@@ -12,7 +12,7 @@ import time
 import typing
 from collections.abc import Iterator
 
-from onebox import client, home, pods
+from onebox import client, down, home, pods
 from tests.functional import names
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -130,26 +130,42 @@ class Box:
             time.sleep(0.1)
 
     def start_daemon(self) -> None:
-        """Start the daemon; held here, so that its end can be waited for."""
+        """Start the daemon, and wait until it answers."""
+        self.launch("-m", "onebox.daemon")
+        self.until("the daemon answers", self._alive_and_answers, 30)
+
+    def launch(self, *argv: str) -> None:
+        """Start a Python program as the daemon; held here, so that its end can be waited for."""
         log = (self.home.path / "daemon.log").open("ab")
         with log:
             self.daemon = subprocess.Popen(
-                [sys.executable, "-P", "-m", "onebox.daemon"],
+                [sys.executable, "-P", *argv],
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
-        self.until("the daemon answers", self._answers, 30)
 
     def kill_daemon(self) -> None:
         """Kill the daemon with SIGKILL."""
         self.daemon.kill()
         self.daemon.wait()
 
-    def _answers(self) -> bool:
+    def _alive_and_answers(self) -> bool:
         assert self.daemon.poll() is None, (self.home.path / "daemon.log").read_text()
+        return self.answers()
+
+    def ended(self, seconds: float) -> bool:
+        """Whether the daemon ends within some seconds."""
+        try:
+            self.daemon.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def answers(self) -> bool:
+        """Whether the daemon answers."""
         try:
             client.call("version", start=False)
         except client.ApiError:
@@ -174,6 +190,7 @@ def new() -> Iterator[Box]:
             client.call("stop", start=False)
         made.daemon.wait(timeout=70)
         pods.Podman(directory.prefix, None, directory.path).destroy()
+        down.unmount(directory)
         subprocess.run(["rm", "-rf", str(directory.path)], check=True)
         if before is None:
             del os.environ["ONEBOX_HOME"]

@@ -16,7 +16,7 @@ import shutil
 import signal
 import typing
 
-from onebox import pods
+from onebox import down, home, pods
 
 STATE = pathlib.Path("/var/lib/onebox")
 _RUN = pathlib.Path("/run")
@@ -46,6 +46,7 @@ def sweep() -> list[str]:
     for name in stale:
         _kill_daemon(STATE / name)
         pods.Podman(f"onebox-{name}", None, STATE / name).destroy()
+        down.unmount(home.Home(STATE / name))
         shutil.rmtree(STATE / name, ignore_errors=True)
         (_LOCKS / name).unlink(missing_ok=True)
     return stale
@@ -60,8 +61,8 @@ def _free(name: str) -> bool:
     return True
 
 
-def _kill_daemon(home: pathlib.Path) -> None:
-    wanted = f"ONEBOX_HOME={home}".encode()
+def _kill_daemon(directory: pathlib.Path) -> None:
+    wanted = f"ONEBOX_HOME={directory}".encode()
     for path in pathlib.Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
             if wanted in path.read_bytes().split(b"\0"):
