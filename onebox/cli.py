@@ -164,7 +164,9 @@ def _down(_words: list[str]) -> None:
 
 def _ask(words: list[str]) -> None:
     """Pass a request for the daemon itself on: ``fault key=value ...`` or ``stop``."""
-    answer = client.call(words[0], base.pairs(words[1:]), start=words[0] != "stop")
+    params = base.pairs(words[1:])
+    model = params.pop("model", None)
+    answer = client.call(words[0], params, model=model, start=words[0] != "stop")
     if answer:
         print(answer)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import pathlib
 import re
@@ -75,13 +76,15 @@ def stopped(where: home.Home) -> list[int]:
 
 
 def containers(where: home.Home, model: str) -> Iterator[tuple[str, str, int]]:
-    """Yield pod, container and process 1 of every container of a model."""
+    """Yield pod, container and process 1 of every container of a model that is up."""
     podman = pods.Podman(where.prefix, None, where.path)
     for pod in podman.pods():
         if pod.startswith(f"{model}."):
             folder = pathlib.Path("/run") / where.prefix / pod / "pids"
-            for file in sorted(folder.iterdir()):
-                yield pod, file.name, int(file.read_text())
+            for file in sorted(folder.glob("*")):
+                # A pod that is being made anew has some of them already, and some no longer.
+                with contextlib.suppress(FileNotFoundError, ValueError):
+                    yield pod, file.name, int(file.read_text())
 
 
 def workloads(where: home.Home, model: str) -> dict[str, list[int]]:

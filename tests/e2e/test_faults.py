@@ -1,0 +1,160 @@
+"""What `onebox fault` breaks is whole again by itself, and nothing that was acknowledged is lost.
+
+Killed workloads and containers are in `test_story.py`, a killed daemon and a machine that lost
+power in `test_up.py`.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+
+import jubilant
+import pytest
+
+from onebox import stack
+from tests.e2e import machine, users
+from tests.e2e.test_story import predict
+
+POSTGRESQL, MINIO = "postgresql-k8s", "minio"
+ONEBOX = stack.JUJU.with_name("onebox")
+
+
+def fault(kind: str, *, model: str = stack.MODEL, **more: object) -> str:
+    """Break something; return why it could not be broken."""
+    words = [f"{key}={value}" for key, value in {"kind": kind, "model": model, **more}.items()]
+    done = subprocess.run([ONEBOX, "fault", *words], capture_output=True, text=True, check=False)
+    return done.stderr
+
+
+def until(what: str, holds: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"after {seconds} s still not: {what}"
+        time.sleep(0.2)
+
+
+def present(model: str) -> dict[str, object]:
+    """Return the mounts there are, and how many processes Pebble runs in each container."""
+    running = {
+        f"{pod}.{container}": len(list(machine.children(pid)))
+        for pod, container, pid in machine.containers(users.HOME, model)
+        if container != "sandbox"
+    }
+    return {**running, "mounts": machine.mounts(users.HOME)}
+
+
+@pytest.fixture
+def whole(juju: jubilant.Juju, client: users.Client, access: stack.Access) -> Iterator[None]:
+    """A run that was logged before is there after, all is served, and nothing is left over."""
+    logged = client.session("log_run")["log_run"]
+    before = present(stack.MODEL)
+    yield
+    users.settle(juju)
+    assert logged in client.session("runs")["runs"]
+    assert predict(access).json() == {"predictions": [0]}
+    until(f"as before: {before}", lambda: present(stack.MODEL) == before)
+
+
+@pytest.mark.usefixtures("whole")
+def test_frozen_servers_go_on(juju: jubilant.Juju) -> None:
+    # WHEN database, object store and tracking server have no processor for a while
+    for unit, container in (
+        (f"{POSTGRESQL}/0", "postgresql"),
+        (f"{MINIO}/0", "minio"),
+        (f"{stack.SERVER}/0", "mlflow"),
+    ):
+        assert fault("freeze", unit=unit, container=container, seconds=8) == ""
+    assert len(machine.stopped(users.HOME)) > 3
+    # THEN they go on
+    until("all go on", lambda: not machine.stopped(users.HOME))
+
+
+@pytest.mark.usefixtures("whole")
+def test_a_network_that_is_cut_and_slow_mends(client: users.Client) -> None:
+    # WHEN the tracking server cannot reach its database, and the object store answers slowly
+    assert fault("slow", unit=f"{MINIO}/0", rate="256kbit", seconds=15) == ""
+    server = f"{stack.SERVER}/0"
+    assert fault("cut", unit=server, other=f"{POSTGRESQL}/0", seconds=10) == ""
+    meanwhile = client.session("log_run")["log_run"]
+    # THEN what is acknowledged meanwhile stays
+    if isinstance(meanwhile, str):
+        assert meanwhile in client.session("runs")["runs"]
+
+
+@pytest.mark.usefixtures("whole")
+def test_hooks_killed_half_way_are_run_again(juju: jubilant.Juju, access: stack.Access) -> None:
+    changed = {stack.SERVER: "log-level", stack.MODELS: "log-level", stack.PROXY: "realm"}
+    try:
+        # GIVEN an option that changes in each of the charms
+        for application, option in changed.items():
+            juju.config(application, {option: "error"})
+            # WHEN the hook that is to carry it out is killed
+            until(
+                f"a hook of {application} is killed",
+                lambda unit=f"{application}/0": not fault("kill-hook", unit=unit),
+            )
+        # THEN it comes into effect all the same
+        users.settle(juju)
+        assert 'realm="error"' in users.http(access.tracking_uri).headers["WWW-Authenticate"]
+    finally:
+        for application, option in changed.items():
+            juju.config(application, reset=[option])
+    users.settle(juju)
+    assert 'realm="MLflow"' in users.http(access.tracking_uri).headers["WWW-Authenticate"]
+
+
+@pytest.mark.usefixtures("whole")
+def test_all_pods_killed_at_once_come_back(juju: jubilant.Juju) -> None:
+    before = pebbles()
+    assert fault("kill-pods") == ""
+    # THEN each container has a new one
+    until("all are new", lambda: renewed(before, pebbles()), users.TIMEOUT)
+
+
+def pebbles() -> dict[tuple[str, str], int]:
+    found = machine.containers(users.HOME, stack.MODEL)
+    return {(pod, name): pid for pod, name, pid in found if name != "sandbox"}
+
+
+def renewed(before: dict[tuple[str, str], int], after: dict[tuple[str, str], int]) -> bool:
+    return before.keys() == after.keys() and not before.items() & after.items()
+
+
+@pytest.mark.usefixtures("whole")
+def test_lost_leadership_changes_nothing_for_users(
+    juju: jubilant.Juju, access: stack.Access
+) -> None:
+    applications = [stack.SERVER, stack.PROXY]
+    # GIVEN two units of each
+    for application in applications:
+        juju.add_unit(application)
+    users.until(
+        juju, lambda status: all(len(status.apps[name].units) == 2 for name in applications)
+    )
+    users.settle(juju)
+    # WHEN the one that leads loses it
+    before = leaders(juju.status(), applications)
+    for application in applications:
+        assert fault("lose-leadership", application=application) == ""
+    users.settle(juju)
+    # THEN another one leads, with the same addresses and the same login
+    assert not leaders(juju.status(), applications) & before
+    assert stack.find_access() == access
+    for _ in range(4):
+        assert predict(access).json() == {"predictions": [0]}
+    for application in applications:
+        juju.remove_unit(application, num_units=1)
+    users.until(
+        juju, lambda status: all(len(status.apps[name].units) == 1 for name in applications)
+    )
+
+
+def leaders(status: jubilant.Status, applications: list[str]) -> set[str]:
+    return {
+        name
+        for application in applications
+        for name, unit in status.apps[application].units.items()
+        if unit.leader
+    }
