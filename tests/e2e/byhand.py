@@ -75,7 +75,11 @@ def deploy(juju: jubilant.Juju) -> Hand:
     """Deploy the server, then what it asks for, one after the other."""
     juju.deploy(BUILD / "mlflow-server.charm", resources={"mlflow-image": image("mlflow")})
     alone = watch(juju, lambda status, _: status == "blocked")
-    juju.deploy(BUILD / "minio.charm", resources={"oci-image": image("minio")})
+    juju.deploy(
+        BUILD / "minio.charm",
+        resources={"oci-image": image("minio")},
+        storage={"minio-data": "1G"},
+    )
     # What Juju users type; jubilant says `integrate`.
     juju.cli("relate", "minio", stack.SERVER)
     users.until(juju, lambda status: jubilant.all_active(status, "minio"))
@@ -83,6 +87,7 @@ def deploy(juju: jubilant.Juju) -> Hand:
     juju.deploy(
         BUILD / "postgresql-k8s.charm",
         resources={"postgresql-image": image("postgresql")},
+        storage={"pgdata": "1G"},
         channel="14/stable",
         trust=True,
     )
