@@ -100,7 +100,8 @@ def ensure_daemon() -> socket.socket:
     deadline = time.monotonic() + START_TIMEOUT
     while time.monotonic() < deadline:
         # Asked before the look: of two clients that start one each, both get the one that stays.
-        ended = process.poll() is not None
+        # The other gives up before the one that stays listens.
+        ended = process.poll() not in {None, os.EX_TEMPFAIL}
         connection = _connect()
         if connection is not None:
             return connection

@@ -36,7 +36,8 @@ class Daemon:
         try:
             fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            sys.exit(f"a onebox daemon already runs for {directory.path}")
+            print(f"a onebox daemon already runs for {directory.path}", file=sys.stderr)
+            sys.exit(os.EX_TEMPFAIL)
         engine.kill_stale_hooks(directory)
         self._world = load(directory.state)
         podman = pods.Podman(directory.prefix, os.environ.get("ONEBOX_SUBNET"), directory.path)

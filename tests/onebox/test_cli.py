@@ -6,7 +6,9 @@ are this machine. The end-to-end tests do the same with real pods.
 
 from __future__ import annotations
 
+import concurrent.futures
 import copy
+import fcntl
 import json
 import os
 import pathlib
@@ -738,6 +740,23 @@ def test_a_daemon_that_does_not_start_is_told_with_the_end_of_its_log(
 
     with pytest.raises(client.ApiError, match="does not start; the end of its log"):
         client.call("status")
+
+
+def test_a_daemon_that_another_client_is_starting_is_waited_for(where: home.Home):
+    # GIVEN another client's daemon, which does not listen yet
+    with (where.path / "daemon.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            answer = pool.submit(client.ensure_daemon)
+            # WHEN the one that this client starts has given up
+            with pytest.raises(concurrent.futures.TimeoutError):
+                answer.result(timeout=2)
+            assert "already runs" in (where.path / "daemon.log").read_text()
+            # THEN the client is served by the other
+            with socketserver.UnixStreamServer(
+                str(where.socket), socketserver.StreamRequestHandler
+            ):
+                answer.result(timeout=20).close()
 
 
 def test_a_daemon_that_dies_at_work_is_told(where: home.Home):
