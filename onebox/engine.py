@@ -41,6 +41,10 @@ LOOK_AGAIN = 30.0
 """Seconds after which a unit at rest looks whether its pod is still there. The watchers of its
 containers notice sooner; a charm without containers has none."""
 
+SLOWEST = 1.0
+"""Seconds between two hooks of the slowest unit when a seed shuffles the order: longer than most
+hooks take, so that other units are done with many meanwhile."""
+
 TOOLS = "/var/lib/juju/tools"
 RUN = "/var/lib/juju/run"
 
@@ -133,6 +137,7 @@ class Engine:
     def _work(self, model_name: str, unit_name: str) -> None:
         key = (model_name, unit_name)
         draw = self._draw(model_name, unit_name)
+        pause = self._pause(model_name, unit_name)
         found = self._find(key)
         if found is not None and not self._pod_due(*found):
             # The pod was there before this daemon.
@@ -140,7 +145,7 @@ class Engine:
                 self._watch(model_name, unit_name, container)
         try:
             while self._step(key, draw):
-                pass
+                time.sleep(pause)
         finally:
             with self.lock:
                 self._workers.pop(key, None)
@@ -193,8 +198,12 @@ class Engine:
         world = self.world.models[model_name]
         if world.seed is None:
             return events.first
-        rng = random.Random(f"{world.seed}/{unit_name}")
-        return rng.choice
+        return events.shuffled(world.seed, unit_name)
+
+    def _pause(self, model_name: str, unit_name: str) -> float:
+        """Return the seconds that a unit is slower than others, by the seed."""
+        seed = self.world.models[model_name].seed
+        return 0 if seed is None else random.Random(f"{seed}/{unit_name}").uniform(0, SLOWEST)
 
     def _rest(self, seconds: float) -> None:
         with self.lock:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import random
 import typing
 from collections.abc import Callable, Iterator, Sequence
 
@@ -44,6 +45,21 @@ Choose = Callable[[Sequence[model.Hook]], model.Hook]
 def first(hooks: Sequence[model.Hook]) -> model.Hook:
     """Choose what Juju's resolver would take."""
     return hooks[0]
+
+
+def shuffled(seed: int, unit: str) -> Choose:
+    """Return a choice that a seed makes for a unit.
+
+    Each hook has a rank of its own, so that the choice among the same hooks is the same in every
+    run, however many came before and whenever they came.
+    """
+
+    def rank(hook: model.Hook) -> float:
+        return random.Random(
+            f"{seed}/{unit}/{hook.name}/{hook.relation}/{hook.remote_unit}"
+        ).random()
+
+    return lambda hooks: min(hooks, key=rank)
 
 
 def next_hook(

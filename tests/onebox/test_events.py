@@ -497,6 +497,24 @@ def carry_out(machine: Machine, commands: list[tuple[str, str, object]]) -> Iter
         yield
 
 
+def test_a_seed_orders_hooks_whenever_they_come() -> None:
+    hooks = [model.Hook(name) for name in ("a", "b", "c")]
+    orders: set[tuple[str, ...]] = set()
+    for seed in range(50):
+        choose = events.shuffled(seed, "probe/0")
+        left = list(hooks)
+        order: list[model.Hook] = []
+        while left:
+            order.append(choose(left))
+            left.remove(order[-1])
+        # One that is there alone, or with another only, changes nothing.
+        assert choose(hooks[2:]) is hooks[2]
+        assert choose([order[2], order[0]]) is order[0]
+        orders.add(tuple(hook.name for hook in order))
+    # Every order comes.
+    assert len(orders) == 6
+
+
 @hypothesis.given(commands=COMMANDS, seed=st.integers(0, 10_000))
 @hypothesis.settings(max_examples=150, deadline=None)
 def test_any_commands_in_any_order_come_to_the_same_rest(
