@@ -16,6 +16,8 @@ from tests.functional import stack
 
 pytestmark = pytest.mark.timeout(300)
 
+STORES = "/etc/mlflow-charm/stores.json"
+
 PRINTABLE = "".join(c for c in string.printable if c.isprintable())
 """Every printable character of ASCII, the blank first in no place where it could be cut off."""
 
@@ -177,6 +179,38 @@ def test_a_database_that_is_away_or_refuses_is_waited_for(db, unit, storage):
 
     # WHEN the right password comes, nothing is restarted to take it
     assert unit.apply(unit.state(db, account, storage)).restarted == ()
+    unit.wait_for("migrate", "done")
+
+
+def test_a_migration_that_cannot_connect_is_tried_again(db, unit, storage):
+    # GIVEN a migration that waits for the right password
+    found = unit.state(db, db.create(password="right"), storage)
+    wrong = dataclasses.replace(found.database, password="wrong")
+    unit.apply(dataclasses.replace(found, database=wrong))
+    unit.wait_for("migrate", "database-refuses")
+
+    # WHEN the database goes away between its last look and MLflow's own connection
+    with unit.container.pull(STORES) as file:
+        stores = file.read()
+    driver = json.loads(stores)["uri"].partition(":")[0]
+    away = {**json.loads(stores), "uri": f"{driver}://nobody@127.0.0.1:4/nothing"}
+    unit.container.push(STORES, json.dumps(away), user_id=0, group_id=0)
+    (password,) = [
+        file
+        for file in stack.server.plan(found, stack.programs()).files
+        if file.path.endswith(("/pgpass", "/my.cnf"))
+    ]
+    unit.container.push(
+        password.path,
+        password.content,
+        permissions=password.mode,
+        user_id=password.user_id,
+        group_id=password.group_id,
+    )
+
+    # THEN that is no fault of the schema, and it goes on when the database is back
+    unit.wait_for("migrate", "database-unreachable")
+    unit.container.push(STORES, stores, user_id=0, group_id=0)
     unit.wait_for("migrate", "done")
 
 

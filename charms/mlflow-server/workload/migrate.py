@@ -38,6 +38,10 @@ _FORBIDDEN_STATES = frozenset({"42501"})
 # SQLSTATE classes of PostgreSQL for a connection that broke and a server that shuts down.
 _AWAY_STATES = ("08", "57P")
 
+# A connection that could not be made: libpq gives no SQLSTATE then, and PyMySQL the numbers that
+# clients use among themselves (MySQL's documentation, "Client Error Message Reference").
+_AWAY = frozenset({0, 2002, 2003, 2005, 2006, 2013})
+
 
 class Outcome(enum.IntEnum):
     """How an upgrade ended, as the exit status of its process.
@@ -169,7 +173,7 @@ def _failure(config: stores.Stores, error: Any) -> Outcome:
         return Outcome.SCHEMA_FORBIDDEN
     if code in _HALF_WAY and config.dialect == "mysql":
         return Outcome.SCHEMA_HALF_MIGRATED
-    if error.connection_invalidated or str(code).startswith(_AWAY_STATES):
+    if error.connection_invalidated or str(code).startswith(_AWAY_STATES) or code in _AWAY:
         return Outcome.DATABASE_UNREACHABLE
     return Outcome.SCHEMA_FAILED
 
