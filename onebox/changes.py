@@ -498,10 +498,20 @@ def depose(app: model.Application) -> str | None:
     return app.leader
 
 
-def drop_unit(world: model.Model, name: str) -> None:
-    """Forget a unit whose pod is gone."""
+def drop_unit(world: model.Model, name: str, storage_root: str) -> None:
+    """Forget a unit whose pod is gone; one that was asked for again meanwhile begins anew."""
     app = world.applications[name.split("/", maxsplit=1)[0]]
     app.units.pop(name, None)
+    _forget_traces(world, name)
+    if app.leader == name:
+        app.leader = None
+        elect(app)
+    if app.life is model.Life.ALIVE:
+        _grow(world, app, storage_root)
+
+
+def _forget_traces(world: model.Model, name: str) -> None:
+    """Forget what a unit that is gone was part of."""
     for operation in world.operations.values():
         if operation.unit == name and operation.status in {"pending", "running", "aborting"}:
             operation.status, operation.message = "failed", "unit removed"
@@ -515,9 +525,6 @@ def drop_unit(world: model.Model, name: str) -> None:
     for storage in world.storage.values():
         if storage.unit == name:
             storage.attached = False
-    if app.leader == name:
-        app.leader = None
-        elect(app)
 
 
 def collect(world: model.Model) -> list[model.Storage]:

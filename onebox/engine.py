@@ -346,11 +346,7 @@ class Engine:
         shutil.rmtree(self._unit_directory(world, unit), ignore_errors=True)
         with self.lock:
             self._workers.pop((world.name, unit.name), None)
-            changes.drop_unit(world, unit.name)
-            app = world.applications[unit.application]
-            if unit.number < app.scale and app.life is model.Life.ALIVE:
-                # Asked for again while it was going.
-                changes.scale(world, app.name, app.scale, str(self.storage_root(world)))
+            changes.drop_unit(world, unit.name, str(self.storage_root(world)))
             self.changed()
 
     def storage_root(self, world: model.Model) -> pathlib.Path:

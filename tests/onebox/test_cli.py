@@ -72,7 +72,7 @@ class Resting(engine.Engine):
                 changes.elect(found.applications[unit.application])
                 self._act(found, unit)
                 if unit.life is model.Life.DYING:
-                    changes.drop_unit(found, unit.name)
+                    changes.drop_unit(found, unit.name, "/storage")
             changes.collect(found)
         self.lock.notify_all()
 
