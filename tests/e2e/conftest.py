@@ -30,12 +30,17 @@ GROUPS = {
     "test_commands": "hand",
     "test_mariadb": "hand",
     "test_public_images": "hand",
+    "test_seeds": "hand",
+    "test_volumes": "hand",
     "test_browser": "story",
+    "test_notebook": "story",
+    "test_secrets": "story",
     "test_story": "story",
 }
 """By module, which tests one process runs; all others are a group, too."""
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks when its turn comes
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep tests together that use the same state."""
     for item in items:

@@ -1,21 +1,20 @@
 """What `onebox fault` breaks is whole again by itself, and nothing that was acknowledged is lost.
 
-Killed workloads and containers are in `test_story.py`, a killed daemon and a machine that lost
-power in `test_up.py`.
+Killed workloads and containers are in `test_story.py`, full volumes in `test_volumes.py`, a killed
+daemon and a machine that lost power in `test_up.py`.
 """
 
 from __future__ import annotations
 
 import subprocess
 import time
-import typing
 from collections.abc import Callable, Iterator
 
 import jubilant
 import pytest
 
 from onebox import stack
-from tests.e2e import byhand, machine, users
+from tests.e2e import machine, users
 from tests.e2e.test_story import predict
 
 POSTGRESQL, MINIO = "postgresql-k8s", "minio"
@@ -159,21 +158,3 @@ def leaders(status: jubilant.Status, applications: list[str]) -> set[str]:
         for name, unit in status.apps[application].units.items()
         if unit.leader
     }
-
-
-@pytest.mark.parametrize("application", [POSTGRESQL, MINIO])
-def test_a_full_volume_loses_nothing(hand: byhand.Hand, application: str) -> None:
-    # GIVEN a run, and servers whose storage has a size
-    client = hand.client()
-    logged = client.session("log_run")["log_run"]
-    before = present(byhand.MODEL)
-    # WHEN there is no space any more
-    assert fault("fill", model=byhand.MODEL, unit=f"{application}/0", seconds=20) == ""
-    meanwhile: typing.Any = client.session("log_run", "upload_artifact")
-    # THEN what is acknowledged meanwhile stays
-    kept = {run for run in (logged, meanwhile["log_run"]) if isinstance(run, str)}
-    assert kept <= set(client.session("runs")["runs"])
-    # AND there is space again
-    until("a run is logged", lambda: isinstance(client.session("log_run")["log_run"], str))
-    users.settle(hand.juju)
-    until(f"as before: {before}", lambda: present(byhand.MODEL) == before)

@@ -1,6 +1,6 @@
 """The order in which Juju sends what it leaves open makes no difference to where all ends.
 
-SEEDS=count  how many seeds, 2 without it
+SEEDS=count  how many seeds, one without it
 SEED=number  this seed only, as a failing test has printed it
 """
 
@@ -23,7 +23,10 @@ AT_ONCE = 2
 SEEDS = (
     [int(os.environ["SEED"])]
     if "SEED" in os.environ
-    else random.sample(range(1, seeds.LARGEST), int(os.environ.get("SEEDS", "2")))
+    # The same in all processes of one run, which pytest-xdist wants.
+    else random.Random(os.environ.get("PYTEST_XDIST_TESTRUNUID")).sample(
+        range(1, seeds.LARGEST), int(os.environ.get("SEEDS", "1"))
+    )
 )
 
 Runs = Mapping[int | None, concurrent.futures.Future[seeds.Run]]

@@ -38,8 +38,8 @@ from pathlib import Path
 import mlflow_paths
 import page
 from directives import Directive, block, render, simple
+from mlflow_kit import container, uris
 from mlflow_kit import plan as plans
-from mlflow_kit import uris
 from state import State, Upstream
 
 PORT = 8080
@@ -122,7 +122,7 @@ def plan(state: State, users: str, paths: Paths = PATHS) -> plans.Plan:
         paths: where things are; other than the default in tests only.
     """
     directories = (paths.root, paths.pages, paths.temporary, f"{paths.root}/sockets", paths.cache)
-    program = Path(__file__).parent.parent / "workload" / "serve.sh"
+    program = Path(container.__path__[0], "serve_nginx.sh")
     names = [upstream.path for upstream in state.upstreams]
     return plans.Plan(
         directories=tuple(

@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
+from mlflow_kit import container, uris
 from mlflow_kit import plan as plans
-from mlflow_kit import uris
 
 SERVICE = "nginx"
 PORT = 80
 
 _CONFIG = "/etc/nginx/nginx.conf"
+_HOME = "/run/traefik"
+_START = f"{_HOME}/serve.sh"
 _HEALTH_PORT = 8082
 _MAX_PORT = 65535
 
@@ -74,14 +77,21 @@ def plan(routes: Sequence[Route], resolver: str) -> plans.Plan:
         resolver: address of a name server, or nothing. nginx asks it while it runs, so that a
             unit whose name does not resolve yet keeps nobody else from being served.
     """
+    start = Path(container.__path__[0], "serve_nginx.sh").read_text()
     return plans.Plan(
-        files=(plans.File(path=_CONFIG, content=_config(routes, resolver)),),
+        directories=(plans.Directory(path=_HOME),),
+        files=(
+            plans.File(path=_CONFIG, content=_config(routes, resolver)),
+            plans.File(path=_START, content=start, mode=0o755),
+        ),
         services=(
             plans.Service(
                 name=SERVICE,
                 # The main process stays root for port 80; nginx gives its workers the
                 # unprivileged user that it was built with.
-                argv=("nginx", "-c", _CONFIG, "-g", "daemon off;"),
+                argv=(_START, _CONFIG),
+                working_dir=_HOME,
+                restart_on=(_START,),
                 reload_on=(_CONFIG,),
                 kill_delay=10,
             ),
@@ -98,6 +108,7 @@ def _config(routes: Sequence[Route], resolver: str) -> str:
     numbered = list(enumerate(sorted(routes, key=lambda route: route.prefix)))
     lines = [
         "# Written by the charm.",
+        "daemon off;",
         "worker_processes auto;",
         "pid /run/nginx.pid;",
         "error_log stderr warn;",

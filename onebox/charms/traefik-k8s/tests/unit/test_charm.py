@@ -34,7 +34,9 @@ def pebble(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def make_unit(tmp_path: pathlib.Path) -> Callable[..., Unit]:
     def make(**options: Any) -> Unit:
         options = {"config": {"external_hostname": "ingress.example"}, **options}
-        unit = simulation.Unit(charm.TraefikCharm, "traefik", tmp_path, keeps=("/etc",), **options)
+        unit = simulation.Unit(
+            charm.TraefikCharm, "traefik", tmp_path, keeps=("/etc", "/run"), **options
+        )
         unit.path("/etc/resolv.conf").write_text("nameserver 10.0.0.10\nnameserver 9.9.9.9\n")
         return unit
 

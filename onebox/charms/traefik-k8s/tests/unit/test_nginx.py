@@ -21,7 +21,7 @@ def route(prefix: str, *hosts: str, strip: bool = True) -> nginx.Route:
 
 
 def config(*routes: nginx.Route, resolver: str = "10.0.0.10") -> str:
-    (file,) = nginx.plan(routes, resolver).files
+    file, _ = nginx.plan(routes, resolver).files
     return file.content
 
 

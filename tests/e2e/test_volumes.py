@@ -1,0 +1,28 @@
+"""A volume that is full loses nothing, and the stack goes on when there is space again."""
+
+from __future__ import annotations
+
+import typing
+
+import pytest
+
+from tests.e2e import byhand, users
+from tests.e2e.test_faults import MINIO, POSTGRESQL, fault, present, until
+
+
+@pytest.mark.parametrize("application", [POSTGRESQL, MINIO])
+def test_a_full_volume_loses_nothing(hand: byhand.Hand, application: str) -> None:
+    # GIVEN a run, and servers whose storage has a size
+    client = hand.client()
+    logged = client.session("log_run")["log_run"]
+    before = present(byhand.MODEL)
+    # WHEN there is no space any more
+    assert fault("fill", model=byhand.MODEL, unit=f"{application}/0", seconds=20) == ""
+    meanwhile: typing.Any = client.session("log_run", "upload_artifact")
+    # THEN what is acknowledged meanwhile stays
+    kept = {run for run in (logged, meanwhile["log_run"]) if isinstance(run, str)}
+    assert kept <= set(client.session("runs")["runs"])
+    # AND there is space again
+    until("a run is logged", lambda: isinstance(client.session("log_run")["log_run"], str))
+    users.settle(hand.juju)
+    until(f"as before: {before}", lambda: present(byhand.MODEL) == before)
