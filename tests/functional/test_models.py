@@ -341,21 +341,28 @@ class Unit:
     @property
     def servers(self) -> dict[str, int]:
         """Process id of each server that runs, by the name of its service."""
-        text = self._world.run("mlflow-models", "python3", "-c", SERVERS)
-        return json.loads(text)
+        return {name: pid for name, pid, parent in self._running() if parent == 1}
+
+    @property
+    def processes(self) -> set[int]:
+        """Process id of each server that runs, and of its workers."""
+        return {pid for _, pid, _ in self._running()}
+
+    def _running(self) -> list[tuple[str, int, int]]:
+        return json.loads(self._world.run("mlflow-models", "python3", "-c", SERVERS))
 
 
 SERVERS = """
 import json, pathlib
-found = {}
+found = []
 for folder in pathlib.Path("/proc").glob("[0-9]*"):
     try:
         argv = (folder / "cmdline").read_text().split("\\0")
         parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
     except OSError:
         continue
-    if "/opt/mlflow-models/serve.py" in argv and parent == 1:
-        found[pathlib.Path(argv[2]).stem] = int(folder.name)
+    if "/opt/mlflow-models/serve.py" in argv:
+        found.append((pathlib.Path(argv[2]).stem, int(folder.name), parent))
 print(json.dumps(found))
 """
 
@@ -576,13 +583,18 @@ def test_no_process_and_no_log_shows_the_keys(world: World, unit: Unit) -> None:
     assert STORE.secret_key not in str(unit.container.get_plan().to_dict())
 
 
-def test_a_killed_server_comes_back(world: World, unit: Unit, wine: dict[str, typing.Any]) -> None:
-    unit.configure(models_uri="models:/wine@champion")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_server_comes_back(
+    world: World, unit: Unit, wine: dict[str, typing.Any], workers: int
+) -> None:
+    unit.configure(models_uri="models:/wine@champion", workers=workers)
     unit.until_active()
-    before = unit.servers
+    before, processes = unit.servers, unit.processes
     for pid in before.values():
         world.run("mlflow-models", "sh", "-c", f"kill -9 {pid}")
-    eventually(lambda: set(unit.servers) == set(before) and unit.servers != before, WAIT)
+    # The workers that it has left end, too.
+    eventually(lambda: not unit.processes & processes, WAIT)
+    eventually(lambda: set(unit.servers) == set(before), WAIT)
     eventually(lambda: answers(world), WAIT)
     unit.until_active()
     assert ask(world, wine["body"]) == (200, {"predictions": wine["predictions"]})
