@@ -427,7 +427,7 @@ class TestFaults:
         assert "outlives-the-pod" in box.inside("b/0", "work", "ls", "/data")
 
     def test_one_that_is_not_there_is_named(self, box: boxes.Box) -> None:
-        assert "there are: cut, freeze" in box.refused("fault", kind="meteor")
+        assert "there are: cut, fill, freeze" in box.refused("fault", kind="meteor")
         assert "no parameter 'unit'" in box.refused("fault", kind="cut", other="a/0")
 
 

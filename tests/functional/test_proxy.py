@@ -73,6 +73,14 @@ def login(account, password: str = "") -> dict[str, str]:
     return {"Authorization": "Basic " + base64.b64encode(pair).decode()}
 
 
+def title(pid: int | str) -> str:
+    """Return what a process of nginx says that it does; one that has ended is shutting down."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return "shutting down"
+
+
 class Proxy:
     """A unit of htpasswd-proxy: its container, and the charm's plan applied to it."""
 
@@ -108,8 +116,10 @@ class Proxy:
             self.container, nginx.candidate(plan), nginx.trial(), directories=plan.directories
         )
         health = workload.apply(self.container, plan, settle=10)
-        # Workers of the old configuration finish what they have begun.
-        stack.eventually(lambda: not set(old) & set(self.processes()))
+        # Workers of the old configuration finish what they have begun, and take nothing new.
+        stack.eventually(
+            lambda: all("shutting down" in title(pid) for pid in old), what=f"a reload of {old}"
+        )
         return health
 
     def forget(self) -> None:
@@ -145,15 +155,17 @@ class Proxy:
             return found
 
     def processes(self) -> list[int]:
-        """Return the nginx processes of the pod, the master first."""
+        """Return the nginx processes of the pod, the master first, without those that end."""
         init = self.pods.podman.init_pid(f"t.{self.name}-0", self.name)
         space = pathlib.Path(f"/proc/{init}/ns/pid").readlink()
         found = []
         for process in pathlib.Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                if (process / "ns" / "pid").readlink() == space and (
-                    process / "comm"
-                ).read_text().strip() == "nginx":
+                if (
+                    (process / "ns" / "pid").readlink() == space
+                    and (process / "comm").read_text().strip() == "nginx"
+                    and "shutting down" not in title(process.name)
+                ):
                     found.append(int(process.name))
         return sorted(found)
 
