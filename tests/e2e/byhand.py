@@ -115,5 +115,6 @@ def watch(juju: jubilant.Juju, until: Callable[[str, str], bool]) -> Seen:
             seen.append(current)
         return until(*current)
 
-    users.until(juju, look)
+    # More often than others look: a status may last for one hook only.
+    juju.wait(look, delay=0.2, successes=1, timeout=users.TIMEOUT)
     return seen

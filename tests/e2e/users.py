@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 
 import jubilant
 
-from onebox import home, images, pods, stack
+from onebox import client, home, images, pods, stack
 
 _PROCESS = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
 HOME = home.Home(home.find().path.with_name(f"e2e-{home.find().path.name}{_PROCESS}"))
@@ -24,6 +24,9 @@ HOME = home.Home(home.find().path.with_name(f"e2e-{home.find().path.name}{_PROCE
 
 PROGRAMS = pathlib.Path(__file__).with_name("programs")
 EXAMPLES = home.CHECKOUT / "examples"
+DELAY = 0.7
+"""Seconds between two looks at the status: each look takes processor time from the stack."""
+
 TIMEOUT = 240.0
 """Seconds for the stack to be active again after a change, on two busy cores."""
 
@@ -198,19 +201,21 @@ def http(
 
 def settle(juju: jubilant.Juju, timeout: float = TIMEOUT) -> jubilant.Status:
     """Wait until everything is active and nothing is left to do."""
-    return juju.wait(
-        lambda status: jubilant.all_active(status) and jubilant.all_agents_idle(status),
-        delay=0.5,
-        successes=2,
-        timeout=timeout,
-    )
+
+    def settled(status: jubilant.Status) -> bool:
+        if not (jubilant.all_active(status) and jubilant.all_agents_idle(status)):
+            return False
+        client.call("settle", {"timeout": timeout}, model=str(juju.model))
+        return jubilant.all_active(juju.status())
+
+    return juju.wait(settled, delay=DELAY, successes=1, timeout=timeout)
 
 
 def until(
     juju: jubilant.Juju, ready: Callable[[jubilant.Status], bool], timeout: float = TIMEOUT
 ) -> jubilant.Status:
     """Wait for a state that may be gone a moment later."""
-    return juju.wait(ready, delay=0.3, successes=1, timeout=timeout)
+    return juju.wait(ready, delay=DELAY, successes=1, timeout=timeout)
 
 
 def message(status: jubilant.Status, unit: str) -> tuple[str, str]:
