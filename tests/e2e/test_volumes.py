@@ -6,6 +6,7 @@ import typing
 
 import pytest
 
+from onebox import stack
 from tests.e2e import byhand, users
 from tests.e2e.test_faults import MINIO, POSTGRESQL, fault, present, until
 
@@ -24,5 +25,5 @@ def test_a_full_volume_loses_nothing(hand: byhand.Hand, application: str) -> Non
     assert kept <= set(client.session("runs")["runs"])
     # AND there is space again
     until("a run is logged", lambda: isinstance(client.session("log_run")["log_run"], str))
-    users.settle(hand.juju)
+    users.until(hand.juju, lambda status: status.apps[stack.SERVER].is_active)
     until(f"as before: {before}", lambda: present(byhand.MODEL) == before)
