@@ -15,7 +15,7 @@ import pytest
 
 from onebox import stack
 from tests.e2e import machine, users
-from tests.e2e.test_story import predict
+from tests.e2e.test_story import predict, served
 
 POSTGRESQL, MINIO = "postgresql-k8s", "minio"
 ONEBOX = stack.JUJU.with_name("onebox")
@@ -51,7 +51,7 @@ def whole(juju: jubilant.Juju, client: users.Client, access: stack.Access) -> It
     logged = client.session("log_run")["log_run"]
     before = present(stack.MODEL)
     yield
-    users.until(juju, lambda _: predict(access).status == 200)
+    users.until(juju, lambda _: served(access))
     users.settle(juju)
     assert logged in client.session("runs")["runs"]
     until(f"as before: {before}", lambda: present(stack.MODEL) == before)

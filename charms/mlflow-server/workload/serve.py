@@ -74,6 +74,9 @@ def end_leftovers() -> None:
             leader = os.getpgid(pid)
             if not pathlib.Path(f"/proc/{leader}").exists():
                 os.kill(pid, signal.SIGKILL)
+                while _command(folder):
+                    # The port is free when it has ended; a zombie has no command line.
+                    time.sleep(0.05)
         except (FileNotFoundError, ProcessLookupError):
             continue
 
