@@ -34,11 +34,13 @@ class Step:
         method: the request.
         params: its parameters.
         seen: whether it is in effect, of the model as it is saved.
+        settled: whether it is refused as long as something before it is under way.
     """
 
     method: str
     params: dict[str, typing.Any]
     seen: Callable[[model.Model], bool]
+    settled: bool = False
 
 
 def story(charm: pathlib.Path) -> list[Step]:
@@ -98,7 +100,8 @@ def story(charm: pathlib.Path) -> list[Step]:
             lambda m: m.applications["b"].config.get("number") == 3,
         ),
         remove("c"),
-        Step("integrate", ends, related),
+        # A dying relation is still in the way of a new one.
+        Step("integrate", ends, related, settled=True),
         Step(
             "scale",
             {"application": "a", "scale": 3},
@@ -108,11 +111,18 @@ def story(charm: pathlib.Path) -> list[Step]:
 
 
 class Mortal:
-    """A onebox whose daemon is killed a number of times, and started again each time."""
+    """A onebox whose daemon is killed a number of times, and started again each time.
+
+    Attributes:
+        box: the onebox.
+        kills: how many kills are left.
+        doomed: whether the daemon of now is one that dies on its way.
+    """
 
     def __init__(self, box: boxes.Box, rng: random.Random, kills: int):
         self.box = box
         self.kills = kills
+        self.doomed = False
         self._rng = rng
         if kills:
             box.kill_daemon()
@@ -122,7 +132,8 @@ class Mortal:
         """Start the daemon until one answers; the state that the last one left is whole."""
         while True:
             self.saved()
-            if not self.kills:
+            self.doomed = self.kills > 0
+            if not self.doomed:
                 self.box.start_daemon()
                 return
             self.kills -= 1
@@ -169,12 +180,14 @@ class Mortal:
 def end(mortal: Mortal, steps: list[Step], rng: random.Random) -> object:
     """Carry out a story and return what has become of it."""
     for step in steps:
+        if step.settled:
+            mortal.settle()
         mortal.carry_out(step)
         if rng.random() < 0.5:
             mortal.settle()
             assert step.seen(mortal.saved()), step
     mortal.settle()
-    while mortal.kills:
+    while mortal.doomed:
         # What is at rest has to survive as well: the number is that of kills, whatever the speed.
         mortal.box.kill_daemon()
         mortal.start()
