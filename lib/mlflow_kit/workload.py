@@ -121,12 +121,12 @@ def serves(container: ops.Container) -> bool:
     """
     try:
         services = container.get_services().values()
-        checks = container.get_checks().values()
-        lost = _checks(container)[1]
+        infos = container.get_checks()
+        lost = _lost(container, infos)
     except ops.pebble.ConnectionError:
         return False
     wanted = [one for one in services if one.startup is ops.pebble.ServiceStartup.ENABLED]
-    asked = [one for one in checks if one.startup is not ops.pebble.CheckStartup.DISABLED]
+    asked = [one for one in infos.values() if one.startup is not ops.pebble.CheckStartup.DISABLED]
     return (
         bool(wanted)
         and not lost
@@ -297,26 +297,28 @@ def _restart(container: ops.Container, names: Sequence[str], patience: float) ->
     if names:
         # Before, not after: who waits for the new process, as the workload's programs do, must
         # not find what the checks have found of the old one.
-        _stop_checks(container)
+        active, lost = _checks(container)
+        _stop_checks(container, active - lost)
         container.pebble.restart_services(names, timeout=patience)
 
 
-def _stop_checks(container: ops.Container, but: Collection[str] = ()) -> None:
-    """Stop all checks but some."""
-    active, lost = _checks(container)
-    stop = active - lost - set(but)
-    if stop:
+def _stop_checks(container: ops.Container, names: Collection[str]) -> None:
+    """Stop checks by their names."""
+    if names:
         # A check that the plan disables goes on until it is stopped by name. By the client and
         # not by the Container, which reports each stop as "monitoring disabled" to the security
         # log: here it is the other way round.
-        container.pebble.stop_checks(sorted(stop))
+        container.pebble.stop_checks(sorted(names))
 
 
 def _run_checks(container: ops.Container, plan: plans.Plan) -> None:
     """Have the checks of the plan running, and no other."""
     wanted = {check.name for check in plan.checks}
-    _stop_checks(container, but=wanted)
     active, lost = _checks(container)
+    surplus = active - lost - wanted
+    if surplus:
+        _stop_checks(container, surplus)
+        active, lost = _checks(container)
     start = wanted - active
     if start:
         container.pebble.start_checks(sorted(start))
@@ -327,23 +329,29 @@ def _run_checks(container: ops.Container, plan: plans.Plan) -> None:
 
 
 def _checks(container: ops.Container) -> tuple[set[str], set[str]]:
-    """Return the checks that are not inactive, and those of them that Pebble has lost.
+    """Return the checks that are not inactive, and those of them that Pebble has lost."""
+    infos = container.get_checks()
+    return _active(infos), _lost(container, infos)
+
+
+def _active(infos: Mapping[str, ops.pebble.CheckInfo]) -> set[str]:
+    return {name for name, info in infos.items() if info.status != ops.pebble.CheckStatus.INACTIVE}
+
+
+def _lost(container: ops.Container, infos: Mapping[str, ops.pebble.CheckInfo]) -> set[str]:
+    """Return the checks that count as running and are never performed again.
 
     A check that is just being performed when it is stopped may write afterwards that it is
     running (Pebble 1.32, ``checkstate/handlers.go``, between the last look at its tomb and
     ``updateCheckData``). Pebble then takes it for running and never performs it again. What tells
     is that the change by which it was performed has ended.
     """
-    infos = container.get_checks()
-    active = {
-        name for name, info in infos.items() if info.status != ops.pebble.CheckStatus.INACTIVE
-    }
-    ended = {name for name in active if _ended(container, infos[name])}
+    ended = {name for name in _active(infos) if _ended(container, infos[name])}
     if ended:
         # A check that begins to fail or to recover goes on under another change.
         infos_now = container.get_checks()
         ended = {name for name in ended if infos_now[name].change_id == infos[name].change_id}
-    return active, ended
+    return ended
 
 
 def _ended(container: ops.Container, info: ops.pebble.CheckInfo) -> bool:
