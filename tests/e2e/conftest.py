@@ -2,9 +2,7 @@
 
 Each test leaves it as it has found it: active, with the same applications and relations. So that
 a stack of the same checkout, or of another, is not disturbed, the home (and with it the names of
-pods and network), the port and the subnet are the tests' own. When several processes run the
-tests (`pytest -n 3 --dist loadgroup`), each has a onebox, and tests that share a state stay
-together (`GROUPS`).
+pods and network), the port and the subnet are the tests' own.
 
     E2E_KEEP=1   leave the stack there for the next run, which then takes it over
 """
@@ -25,27 +23,6 @@ from onebox import home, pods, stack, up
 from tests.e2e import byhand, machine, users
 
 HOME = users.HOME
-
-GROUPS = {
-    "test_commands": "hand",
-    "test_mariadb": "hand",
-    "test_public_images": "hand",
-    "test_seeds": "hand",
-    "test_volumes": "hand",
-    "test_browser": "story",
-    "test_notebook": "story",
-    "test_secrets": "story",
-    "test_story": "story",
-}
-"""By module, which tests one process runs; all others are a group, too."""
-
-
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks when its turn comes
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests together that use the same state."""
-    for item in items:
-        group = GROUPS.get(item.path.stem, "stack")
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -23,10 +23,7 @@ AT_ONCE = 2
 SEEDS = (
     [int(os.environ["SEED"])]
     if "SEED" in os.environ
-    # The same in all processes of one run, which pytest-xdist wants.
-    else random.Random(os.environ.get("PYTEST_XDIST_TESTRUNUID")).sample(
-        range(1, seeds.LARGEST), int(os.environ.get("SEEDS", "1"))
-    )
+    else random.sample(range(1, seeds.LARGEST), int(os.environ.get("SEEDS", "1")))
 )
 
 Runs = Mapping[int | None, concurrent.futures.Future[seeds.Run]]

@@ -18,9 +18,8 @@ import jubilant
 
 from onebox import client, home, images, pods, stack
 
-_PROCESS = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
-HOME = home.Home(home.find().path.with_name(f"e2e-{home.find().path.name}{_PROCESS}"))
-"""The tests' own onebox; one for each process that runs tests."""
+HOME = home.Home(home.find().path.with_name(f"e2e-{home.find().path.name}"))
+"""The tests' own onebox."""
 
 PROGRAMS = pathlib.Path(__file__).with_name("programs")
 EXAMPLES = home.CHECKOUT / "examples"
