@@ -135,7 +135,8 @@ class Elsewhere:
     def start(self, target: str) -> subprocess.Popen[str]:
         """Start make there, in a process group of its own."""
         return subprocess.Popen(
-            _make(target, {}),
+            # Tests that run in the background of a script ignore Ctrl-C, and what they start too.
+            ["env", "--default-signal=INT", *_make(target, {})],
             env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
