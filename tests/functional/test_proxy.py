@@ -167,7 +167,8 @@ class Proxy:
                     and "shutting down" not in title(process.name)
                 ):
                     found.append(int(process.name))
-        return sorted(found)
+        # Not by number alone: numbers start over when they are used up.
+        return sorted(found, key=lambda pid: ("master process" not in title(pid), pid))
 
     def master(self) -> int:
         return self.processes()[0]
