@@ -10,6 +10,7 @@ import signal
 import stat
 import typing
 import zipfile
+from collections.abc import Generator
 
 import jubilant
 import pytest
@@ -74,8 +75,8 @@ def logged(client: users.Client) -> dict[str, typing.Any]:
 @pytest.fixture(scope="module")
 def refused(made: users.Made, access: stack.Access) -> dict[str, typing.Any]:
     """The same without the password."""
-    anonymous = users.Client({"MLFLOW_TRACKING_URI": access.tracking_uri})
-    return anonymous.session()
+    with users.Client({"MLFLOW_TRACKING_URI": access.tracking_uri}) as anonymous:
+        return anonymous.session()
 
 
 def test_each_service_started_once(made: users.Made) -> None:
@@ -175,53 +176,60 @@ def test_the_served_model_tells_that_it_is_there(access: stack.Access, path: str
     assert users.http(f"{access.model_url}/{path}").status == 401
 
 
-@pytest.mark.parametrize(
-    ("uri", "reason"),
-    [
-        ("models:/wine@nobody", "nobody"),
-        ("models:/wine/4711", "4711"),
-        ("models:/nothing/1", "nothing"),
-        ("runs:/00000000000000000000000000000000/model", "00000000000000000000000000000000"),
-        ("wine@champion", "models-uri"),
-    ],
-)
-def test_a_wrong_uri_is_blocked_and_the_previous_model_answers(
-    juju: jubilant.Juju, access: stack.Access, uri: str, reason: str
-) -> None:
-    # GIVEN a served model
-    assert predict(access).status == 200
-    # WHEN the option names one that is not there
-    juju.config(stack.MODELS, {"models-uri": uri})
-    try:
-        status = users.until(
-            juju, lambda status: users.message(status, f"{stack.MODELS}/0")[0] == "blocked", 120
-        )
-        # THEN the status says which and why, and the model before it still answers
-        assert reason in users.message(status, f"{stack.MODELS}/0")[1]
-        assert predict(access).json() == {"predictions": [0]}
-    finally:
-        juju.config(stack.MODELS, {"models-uri": "models:/wine@champion"})
+@pytest.fixture(scope="class")
+def restored(made: users.Made, access: stack.Access) -> Generator[None]:
+    """After all tests of a class, the model of before is named and served again."""
+    yield
+    juju = jubilant.Juju(model=stack.MODEL)
+    juju.config(stack.MODELS, {"models-uri": "models:/wine@champion"})
     users.settle(juju)
     assert predict(access).json() == {"predictions": [0]}
 
 
-@pytest.mark.parametrize("form", ["models", "runs", "s3", "mlflow-artifacts"])
-def test_every_form_of_uri_is_served(
-    juju: jubilant.Juju, client: users.Client, access: stack.Access, form: str
-) -> None:
-    uris = client.session("model_uris")["model_uris"]
-    juju.config(stack.MODELS, {"models-uri": uris[form]})
-    try:
-        users.until(juju, lambda status: form in str(status.apps[stack.MODELS].units), 60)
-        users.settle(juju)
+@pytest.mark.usefixtures("restored")
+class TestURIs:
+    @pytest.mark.parametrize(
+        ("uri", "reason"),
+        [
+            ("models:/wine@nobody", "nobody"),
+            ("models:/wine/4711", "4711"),
+            ("models:/nothing/1", "nothing"),
+            ("runs:/00000000000000000000000000000000/model", "00000000000000000000000000000000"),
+            ("wine@champion", "models-uri"),
+        ],
+    )
+    def test_a_wrong_one_is_blocked_and_the_previous_model_answers(
+        self, juju: jubilant.Juju, access: stack.Access, uri: str, reason: str
+    ) -> None:
+        # GIVEN a served model WHEN the option names one that is not there
+        assert predict(access).status == 200
+        juju.config(stack.MODELS, {"models-uri": uri})
+        # THEN the status says which and why, and the model before it still answers
+
+        def blocked(status: jubilant.Status) -> bool:
+            current, message = users.message(status, f"{stack.MODELS}/0")
+            return current == "blocked" and reason in message
+
+        users.until(juju, blocked, 120)
         assert predict(access).json() == {"predictions": [0]}
-    finally:
-        juju.config(stack.MODELS, {"models-uri": "models:/wine@champion"})
-    users.settle(juju)
+
+    @pytest.mark.parametrize("form", ["models", "runs", "s3", "mlflow-artifacts"])
+    def test_every_form_is_served(
+        self, juju: jubilant.Juju, client: users.Client, access: stack.Access, form: str
+    ) -> None:
+        uri = client.session("model_uris")["model_uris"][form]
+        juju.config(stack.MODELS, {"models-uri": uri})
+
+        def serving(status: jubilant.Status) -> bool:
+            current, message = users.message(status, f"{stack.MODELS}/0")
+            return current == "active" and form in message
+
+        users.until(juju, serving, 60)
+        assert predict(access).json() == {"predictions": [0]}
 
 
 @pytest.fixture
-def kept(client: users.Client) -> typing.Iterator[None]:
+def kept(client: users.Client) -> Generator[None]:
     """All runs that were there before a change are there after it, and a new one can be logged."""
     before = client.session("runs")["runs"]
     assert isinstance(before, list)

@@ -47,6 +47,8 @@ def test_the_first_one_tells_what_it_does_and_how_to_go_on(
 
 
 def test_a_second_one_is_quick_and_restarts_nothing(made: users.Made) -> None:
+    # GIVEN a stack that runs the charms of the checkout, which tests before may have refreshed
+    assert users.make("up").returncode == 0
     before = list(machine.containers(users.HOME, stack.MODEL))
     workloads = machine.workloads(users.HOME, stack.MODEL)
     daemon = machine.daemon(users.HOME)
