@@ -271,24 +271,56 @@ class Podman:
         Raises:
             PodmanError: a container that was left behind cannot be removed.
         """
-        name = f"{self.prefix}.client"
-        _remove("rm", name)
-        # Podman takes the values from its own environment: arguments can be read by every user.
+        name = "client"
+        self.remove_client(name)
+        command, environment = self.client_command(name, image, argv, env, mounts, inside=inside)
         return subprocess.run(
-            [
-                *("podman", "run", "--rm", "--name", name),
-                f"--network={self.prefix if inside else 'host'}",
-                *("--pull", "never", "--log-driver", "none"),
-                *(f"--env={key}" for key in env),
-                *(f"--volume={host}:{path}:ro" for host, path in mounts),
-                *(image, *argv),
-            ],
-            env={**environment(), **env},
+            command,
+            env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             check=False,
         )
+
+    def client_command(
+        self,
+        name: str,
+        image: str,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        mounts: Iterable[tuple[str, str]] = (),
+        *,
+        inside: bool = False,
+    ) -> tuple[list[str], dict[str, str]]:
+        """Return the command line that runs a program as `run_client` does, and its environment.
+
+        Args:
+            name: of the container, for `remove_client`.
+            image: as in `run_client`; so are the others.
+            argv: the program, which reads the standard input of the command.
+            env: its variables.
+            mounts: its directories.
+            inside: whether it is on the pods' network.
+        """
+        command = [
+            *("podman", "run", "--rm", "--interactive", "--name", f"{self.prefix}.{name}"),
+            f"--network={self.prefix if inside else 'host'}",
+            *("--pull", "never", "--log-driver", "none"),
+            # Podman takes the values from its own environment: every user can read arguments.
+            *(f"--env={key}" for key in env),
+            *(f"--volume={host}:{path}:ro" for host, path in mounts),
+            *(image, *argv),
+        ]
+        return command, {**environment(), **env}
+
+    def remove_client(self, name: str) -> None:
+        """Remove the container of a client, if it was left behind.
+
+        Raises:
+            PodmanError: it cannot be removed.
+        """
+        _remove("rm", f"{self.prefix}.{name}")
 
     def ensure(self, pod: Pod) -> None:
         """Make or start what is missing of a pod; leave alone what runs.
@@ -453,7 +485,7 @@ class Podman:
         for name in names:
             self._stop(name, self._containers(name), 10)
         self._remove([self._pod_name(name) for name in names])
-        _remove("rm", f"{self.prefix}.client")
+        self.remove_client("client")
         podman("network", "rm", "--force", self.prefix, check=False)
         if self.has_network():
             raise PodmanError(f"network {self.prefix} cannot be removed: it is still in use")

@@ -56,7 +56,8 @@ class Hand:
         """
         client = self.client()
         client.python("/examples/train_wine.py", "--epochs", "2", "--model", name)
-        done = client.session()
+        with client:
+            done = client.session()
         failed = {
             key: answer
             for key, answer in done.items()

@@ -2,7 +2,8 @@
 
 Each test leaves it as it has found it: active, with the same applications and relations. So that
 a stack of the same checkout, or of another, is not disturbed, the home (and with it the names of
-pods and network), the port and the subnet are the tests' own.
+pods and network), the port and the subnet are the tests' own. When several processes run the
+tests, by file (`pytest -n 2 --dist loadfile`), each has a onebox.
 
     E2E_KEEP=1   leave the stack there for the next run, which then takes it over
 """
@@ -70,9 +71,10 @@ def access(made: users.Made) -> stack.Access:
 
 
 @pytest.fixture(scope="session")
-def client(made: users.Made, access: stack.Access) -> users.Client:
+def client(made: users.Made, access: stack.Access) -> Generator[users.Client]:
     """MLflow's client with the login."""
-    return users.Client(access.environment())
+    with users.Client(access.environment()) as client:
+        yield client
 
 
 @pytest.fixture

@@ -38,8 +38,10 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def planted(made: users.Made) -> Generator[dict[str, str]]:
+def planted(client: users.Client) -> Generator[dict[str, str]]:
     """Secrets by where they come from: planted as a user's, and made by the charms."""
+    # A user's own client has the login in its environment, which nobody else may read.
+    client.end()
     juju = jubilant.Juju(model=stack.MODEL)
     uri = juju.add_secret("canary", {"users": f"canary:{CANARY}\nodd:{ODD_PASSWORD[:72]}"})
     juju.grant_secret(uri, stack.PROXY)

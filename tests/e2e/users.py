@@ -18,8 +18,9 @@ import jubilant
 
 from onebox import client, home, images, pods, stack
 
-HOME = home.Home(home.find().path.with_name(f"e2e-{home.find().path.name}"))
-"""The tests' own onebox."""
+_PROCESS = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+HOME = home.Home(home.find().path.with_name(f"e2e-{home.find().path.name}{_PROCESS}"))
+"""The tests' own onebox; one for each process that runs tests."""
 
 PROGRAMS = pathlib.Path(__file__).with_name("programs")
 EXAMPLES = home.CHECKOUT / "examples"
@@ -86,17 +87,31 @@ class Client:
         self._inside = inside
         self._podman = pods.Podman(HOME.prefix, None, HOME.path)
         self._environment = dict(environment)
+        self._name = f"session-{id(self)}"
+        self._session: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> typing.Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """End the session; the next one begins anew."""
+        if self._session is not None:
+            with self._session:
+                self._podman.remove_client(self._name)
+            self._session = None
 
     def run(
         self, argv: list[str], mounts: Mapping[pathlib.Path, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run a program; /examples and /programs are there, and more mounts on demand."""
-        folders = {EXAMPLES: "/examples", PROGRAMS: "/programs", **(mounts or {})}
         return self._podman.run_client(
             images.read()["mlflow-models"].reference,
             argv,
             self._environment,
-            [(str(path), mounted) for path, mounted in folders.items()],
+            _folders(mounts or {}),
             inside=self._inside,
         )
 
@@ -107,8 +122,45 @@ class Client:
         return done.stdout
 
     def session(self, *operations: str) -> dict[str, typing.Any]:
-        """Run ``programs/session.py`` and return what came of each operation."""
-        return json.loads(self.python("/programs/session.py", *operations))
+        """Have ``programs/session.py`` do some operations, and return what came of each.
+
+        It goes on until the client is left, as a notebook does whose user has imported MLflow
+        once; when it was killed meanwhile, another one takes over.
+        """
+        if self._session is None or self._session.poll() is not None:
+            self._session = self._start()
+        process = self._session
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps(operations) + "\n")
+        process.stdin.flush()
+        answer = process.stdout.readline()
+        assert answer, f"session.py ended with exit code {process.wait()}"
+        return json.loads(answer)
+
+    def _start(self) -> subprocess.Popen[str]:
+        self._podman.remove_client(self._name)
+        command, environment = self._podman.client_command(
+            self._name,
+            images.read()["mlflow-models"].reference,
+            ["python3", "/programs/session.py"],
+            self._environment,
+            _folders({}),
+            inside=self._inside,
+        )
+        # Its errors are told in its answers; what else it says is shown with a test that fails.
+        return subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+
+def _folders(more: Mapping[pathlib.Path, str]) -> list[tuple[str, str]]:
+    folders = {EXAMPLES: "/examples", PROGRAMS: "/programs", **more}
+    return [(str(path), mounted) for path, mounted in folders.items()]
 
 
 class Elsewhere:

@@ -1,9 +1,10 @@
 """Use MLflow as a data scientist does, one operation after the other, and print what came of it.
 
-The tracking server comes from the environment alone. Standard output is one JSON object: for each
-operation its result, or the HTTP status and the error with which the server has refused it.
+The tracking server comes from the environment alone. Each line of standard input is a JSON list of
+operations; empty, it stands for all. The answer is a line with a JSON object: for each operation
+its result, or the HTTP status and the error with which the server has refused it.
 
-    python session.py [operation ...]
+    echo '["log_run", "runs"]' | python session.py
 """
 
 from __future__ import annotations
@@ -167,9 +168,10 @@ def main() -> None:
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     # MLflow prints links to runs on standard output, which is for the result here.
     result, sys.stdout = sys.stdout, sys.stderr
-    names = sys.argv[1:] or list(OPERATIONS)
     known = OPERATIONS | QUESTIONS
-    json.dump({name: outcome(known[name]) for name in names}, result)
+    for line in sys.stdin:
+        names = json.loads(line) or list(OPERATIONS)
+        print(json.dumps({name: outcome(known[name]) for name in names}), file=result, flush=True)
 
 
 if __name__ == "__main__":
