@@ -18,10 +18,8 @@ import secrets
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 
 from onebox import (
@@ -33,6 +31,7 @@ from onebox import (
     model,
     pebble,
     pods,
+    unpack,
     volumes,
 )
 
@@ -319,7 +318,9 @@ class Engine:
         """Put a fresh copy of the charm where the pod will see it; the old state is lost."""
         directory = self._unit_directory(world, unit)
         shutil.rmtree(directory, ignore_errors=True)
-        shutil.copytree(unpacked(self._home.path, charm), directory / "charm", symlinks=True)
+        shutil.copytree(
+            unpack.unpacked(self._home.path, charm), directory / "charm", symlinks=True
+        )
         for name, image in resources.items():
             path = directory / "resources" / name
             path.mkdir(parents=True)
@@ -764,35 +765,6 @@ def _hook_variables(world: model.Model, hook: model.Hook) -> dict[str, str]:
         found["JUJU_ACTION_UUID"] = world.operations[hook.operation].uuid
         found["JUJU_ACTION_TAG"] = f"action-{hook.operation}"
     return found
-
-
-def unpacked(directory: pathlib.Path, charm: model.Charm) -> pathlib.Path:
-    """Return the unpacked files of a charm, unpacking and compiling them once.
-
-    Compiled here because a unit's first hook would otherwise compile every module of ops.
-    """
-    wanted = directory / "charms" / charm.digest[:16]
-    if wanted.is_dir():
-        return wanted
-    partial = wanted.with_name(f"{wanted.name}.{secrets.token_hex(4)}")
-    with zipfile.ZipFile(charm.path) as archive:
-        for entry in archive.infolist():
-            path = pathlib.Path(archive.extract(entry, partial))
-            path.chmod((entry.external_attr >> 16) & 0o777 or 0o644)
-    subprocess.run(
-        [
-            sys.executable,
-            *("-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"),
-            str(partial),
-        ],
-        check=False,
-    )
-    try:
-        partial.rename(wanted)
-    except OSError:
-        # Another unit of the same charm was faster.
-        shutil.rmtree(partial)
-    return wanted
 
 
 def install_tools(directory: pathlib.Path) -> None:
