@@ -77,6 +77,8 @@ def apply(
         restarted = _bring(container, plan)
         if restarted and settle:
             _settle(container, plan, settle)
+        elif not restarted:
+            _await_verdict(container, plan)
     except ops.pebble.ConnectionError:
         return _unreachable(container)
     except (ops.pebble.ChangeError, ops.pebble.TimeoutError):
@@ -535,6 +537,27 @@ def _duration(seconds: float) -> str:
     if hours or minutes:
         text = f"{minutes}m{text}"
     return f"{hours}h{text}" if hours else text
+
+
+def _await_verdict(container: ops.Container, plan: plans.Plan) -> None:
+    """When a check has failed, but not often enough to count, wait for its next run.
+
+    No event follows when that succeeds, and the unit would wait for update-status with a server
+    that was slow to answer once.
+    """
+    longest = max((check.period + check.timeout for check in plan.checks), default=0)
+    deadline = time.monotonic() + longest
+    while time.monotonic() < deadline:
+        infos = container.get_checks()
+        if not any(_falters(infos[check.name]) for check in plan.checks if check.name in infos):
+            return
+        time.sleep(0.1)
+
+
+def _falters(info: ops.pebble.CheckInfo) -> bool:
+    """Whether a check that has succeeded fails, but not often enough to be down."""
+    up = info.status is ops.pebble.CheckStatus.UP
+    return up and bool(info.failures) and bool(info.successes)
 
 
 def _settle(container: ops.Container, plan: plans.Plan, seconds: float) -> None:

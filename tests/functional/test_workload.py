@@ -399,6 +399,27 @@ def test_a_failing_check_is_a_problem_and_restarts_nothing(pebble: Pebble, daemo
     assert daemon.lines == ["start"]
 
 
+@pytest.mark.parametrize("recovers", [True, False])
+def test_a_check_that_fails_once_has_a_second_chance(
+    pebble: Pebble, daemon: Daemon, recovers: bool
+):
+    # GIVEN a check that was up, and has failed since, but not often enough to be down
+    ready = daemon.folder / "ready"
+    ready.touch()
+    check = plans.Check(name="program", argv=("test", "-e", str(ready)), period=1, threshold=99)
+    plan = dataclasses.replace(daemon.plan(), checks=(check,))
+    assert workload.apply(pebble.container, plan, settle=10).ok
+    ready.unlink()
+    eventually(lambda: pebble.container.get_check("program").failures)
+    # WHEN an event comes, and the program answers by the next run of the check, or does not
+    if recovers:
+        ready.touch()
+    found = workload.apply(pebble.container, plan)
+    # THEN that decides: no event would tell of it
+    assert found.restarted == ()
+    assert found.ok is recovers
+
+
 def test_settle_waits_for_a_quick_starter(pebble: Pebble, daemon: Daemon):
     plan = dataclasses.replace(
         daemon.plan(), checks=(plans.Check(name="program", argv=("true",), period=0.5),)
@@ -578,6 +599,27 @@ def test_the_notice_comes_when_the_check_is_up(pebble: Pebble, daemon: Daemon):
     ready.touch()
 
     # THEN the charm is told
+    assert process.wait(timeout=20) == 0
+    assert len(pebble.client.get_notices(keys=[pebble_notify.KEY])) == 1
+
+
+def test_the_notice_does_not_come_for_what_a_check_has_found_before(
+    pebble: Pebble, daemon: Daemon
+):
+    # GIVEN a check that is up, of a program that was killed
+    ready = daemon.folder / "ready"
+    ready.touch()
+    check = plans.Check(name="program", argv=("test", "-e", str(ready)), period=2)
+    plan = dataclasses.replace(daemon.plan(), checks=(check,))
+    assert workload.apply(pebble.container, plan, settle=10).ok
+    ready.unlink()
+
+    process = notify(pebble, "sys.exit(not n.wait_until_up('program', anew=True, seconds=20))")
+
+    # THEN the charm is told when it has succeeded again, and not before
+    eventually(lambda: pebble.container.get_check("program").failures)
+    assert pebble.client.get_notices(keys=[pebble_notify.KEY]) == []
+    ready.touch()
     assert process.wait(timeout=20) == 0
     assert len(pebble.client.get_notices(keys=[pebble_notify.KEY])) == 1
 

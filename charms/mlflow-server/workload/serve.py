@@ -96,7 +96,7 @@ def announce() -> None:
         return
     if os.fork() == 0:
         try:
-            pebble_notify.wait_until_up(_CHECK, seconds=300)
+            pebble_notify.wait_until_up(_CHECK, anew=True, seconds=300)
         except OSError as error:
             print(f"no notice: {error}", flush=True)
     os._exit(0)

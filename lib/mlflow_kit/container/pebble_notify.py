@@ -44,13 +44,15 @@ def notify(key: str = KEY) -> None:
     _request("POST", "/v1/notices", {"action": "add", "type": "custom", "key": key, "data": {}})
 
 
-def wait_until_up(check: str, *, seconds: float = 120, key: str = KEY) -> bool:
+def wait_until_up(check: str, *, anew: bool = False, seconds: float = 120, key: str = KEY) -> bool:
     """Wait until a check has run and is up without a failure, then record the notice.
 
     A new Pebble check counts as up before its first run, so both are looked at.
 
     Args:
         check: name of the check.
+        anew: whether it has to succeed once more. After a program was killed the check tells for
+            a moment what it has found of that one.
         seconds: how long to wait at most.
         key: key of the notice.
 
@@ -61,21 +63,23 @@ def wait_until_up(check: str, *, seconds: float = 120, key: str = KEY) -> bool:
         OSError: Pebble cannot be reached or refused the notice.
     """
     deadline = time.monotonic() + seconds
+    before = _look(check).get("successes") if anew else None
     while time.monotonic() < deadline:
-        if _is_up(check):
+        info = _look(check)
+        successes = info.get("successes")
+        up = info.get("status") == "up" and successes and not info.get("failures")
+        if up and successes != before:
             notify(key)
             return True
         time.sleep(0.5)
     return False
 
 
-def _is_up(check: str) -> bool:
+def _look(check: str) -> dict[str, object]:
+    """Return what Pebble tells of a check; nothing when it is not there."""
     answer = _request("GET", f"/v1/checks?names={check}")
-    checks = cast("list[dict[str, object]]", answer or [])
-    return any(
-        info.get("status") == "up" and info.get("successes") and not info.get("failures")
-        for info in checks
-    )
+    (info,) = cast("list[dict[str, object]]", answer) or [{}]
+    return info
 
 
 def _request(method: str, path: str, body: object = None) -> object:
