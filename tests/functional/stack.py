@@ -330,8 +330,10 @@ class Server:
         storage: object_storage.ObjectStorage,
         *,
         leader: bool = True,
+        workers: int = 1,
         **options: Any,
     ) -> Any:
+        """Return what the charm knows; each worker more takes seconds to import MLflow."""
         return state.State(
             identity=state.Identity(
                 application=self.name,
@@ -340,7 +342,7 @@ class Server:
                 leader=leader,
                 address=self.pods.address(self.name),
             ),
-            config=config.Config(**options),
+            config=config.Config(workers=workers, **options),
             dialect=db.dialect,
             database=account,
             storage=storage,

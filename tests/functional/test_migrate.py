@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import http.client
 import json
 import string
 import time
+import typing
 from collections.abc import Iterator
 
 import pytest
@@ -312,6 +314,13 @@ class Serving:
     db: stack.Database
     account: database.Database
 
+    def state(
+        self, account: database.Database, storage: object_storage.ObjectStorage
+    ) -> typing.Any:
+        return self.unit.state(
+            self.db, account, storage, workers=2, allowed_hosts="mlflow.example.com"
+        )
+
 
 @pytest.fixture(scope="module", params=["postgresql", "mariadb"])
 def serving(
@@ -322,13 +331,15 @@ def serving(
     db: stack.Database = request.getfixturevalue(request.param)
     account = db.create(password="canary-of-the-database")
     with stack.server_pod(all_pods, "serving") as unit:
-        unit.apply(unit.state(db, account, storage, allowed_hosts="mlflow.example.com"))
+        unit.apply(unit.state(db, account, storage, workers=2, allowed_hosts="mlflow.example.com"))
         unit.wait_until_up()
         yield Serving(unit, db, account)
 
 
 def works(unit: stack.Server) -> bool:
-    return unit.get("/api/2.0/mlflow/experiments/search?max_results=1")[0] == 200
+    with contextlib.suppress(OSError):
+        return unit.get("/api/2.0/mlflow/experiments/search?max_results=1")[0] == 200
+    return False
 
 
 def test_no_secret_can_be_seen(serving, storage):
@@ -388,7 +399,7 @@ def test_a_new_password_restarts_nothing(serving, storage):
     # WHEN the database has a new password and the charm writes it down
     rotated = dataclasses.replace(serving.account, password="new: \\ '\" #;")
     serving.db.set_password(rotated.username, rotated.password)
-    found = serving.unit.state(serving.db, rotated, storage, allowed_hosts="mlflow.example.com")
+    found = serving.state(rotated, storage)
     health = serving.unit.apply(found)
     serving.db.disconnect(rotated.username)
 
@@ -396,6 +407,24 @@ def test_a_new_password_restarts_nothing(serving, storage):
     assert health.restarted == ()
     stack.eventually(lambda: works(serving.unit))
     assert server_processes(serving.unit) == processes
+
+
+def test_a_killed_server_leaves_no_workers_and_comes_back(serving):
+    before = server_processes(serving.unit)
+
+    # WHEN the supervisor alone is killed
+    script = (
+        "import os, pathlib, signal\n"
+        "for p in pathlib.Path('/proc').glob('[0-9]*'):\n"
+        "    if b'\\0-m\\0uvicorn\\0' in (p / 'cmdline').read_bytes():\n"
+        "        os.kill(int(p.name), signal.SIGKILL)\n"
+    )
+    stack.run(serving.unit.container, "python3", "-c", script)
+
+    # THEN its workers end, too, and new ones serve
+    stack.eventually(lambda: not {*before} & {*server_processes(serving.unit)})
+    stack.eventually(lambda: works(serving.unit))
+    assert len(server_processes(serving.unit)) == 4
 
 
 def server_processes(unit: stack.Server) -> list[str]:
