@@ -127,7 +127,9 @@ class Client:
         It goes on until the client is left, as a notebook does whose user has imported MLflow
         once; when it was killed meanwhile, another one takes over.
         """
-        if self._session is None or self._session.poll() is not None:
+        if self._session is not None and self._session.poll() is not None:
+            self.end()
+        if self._session is None:
             self._session = self._start()
         process = self._session
         assert process.stdin is not None
@@ -139,7 +141,6 @@ class Client:
         return json.loads(answer)
 
     def _start(self) -> subprocess.Popen[str]:
-        self._podman.remove_client(self._name)
         command, environment = self._podman.client_command(
             self._name,
             images.read()["mlflow-models"].reference,
@@ -257,10 +258,16 @@ def settle(juju: jubilant.Juju, timeout: float = TIMEOUT) -> jubilant.Status:
     def settled(status: jubilant.Status) -> bool:
         if not (jubilant.all_active(status) and jubilant.all_agents_idle(status)):
             return False
-        client.call("settle", {"timeout": timeout}, model=str(juju.model))
+        rest(juju, timeout)
         return jubilant.all_active(juju.status())
 
+    rest(juju, timeout)
     return juju.wait(settled, delay=DELAY, successes=1, timeout=timeout)
+
+
+def rest(juju: jubilant.Juju, timeout: float) -> None:
+    """Wait until no hook is left to run, without looking at the status again and again."""
+    client.call("settle", {"timeout": timeout}, model=str(juju.model))
 
 
 def until(
