@@ -263,19 +263,23 @@ def related(juju: jubilant.Juju, pair: tuple[str, str]) -> bool:
 
 
 @pytest.mark.usefixtures("kept")
-@pytest.mark.parametrize("application", OWN_CHARMS)
-def test_scaled_up_and_down(juju: jubilant.Juju, access: stack.Access, application: str) -> None:
-    # WHEN there are two units
-    juju.add_unit(application)
-    users.until(juju, lambda status: len(status.apps[application].units) == 2)
+def test_scaled_up_and_down(juju: jubilant.Juju, access: stack.Access) -> None:
+    def units(status: jubilant.Status) -> set[int]:
+        return {len(status.apps[name].units) for name in OWN_CHARMS}
+
+    # WHEN there are two units of each
+    for name in OWN_CHARMS:
+        juju.add_unit(name)
+    users.until(juju, lambda status: units(status) == {2})
     users.settle(juju)
     # THEN all is served, by whichever unit answers
     for _ in range(6):
         assert users.http(access.tracking_uri + "health", login=login(access)).status == 200
         assert predict(access).json() == {"predictions": [0]}
     # AND with one of them less
-    juju.remove_unit(application, num_units=1)
-    users.until(juju, lambda status: len(status.apps[application].units) == 1)
+    for name in OWN_CHARMS:
+        juju.remove_unit(name, num_units=1)
+    users.until(juju, lambda status: units(status) == {1})
     users.settle(juju)
     assert predict(access).json() == {"predictions": [0]}
 
@@ -285,9 +289,7 @@ def login(access: stack.Access) -> tuple[str, str]:
 
 
 @pytest.mark.usefixtures("kept")
-@pytest.mark.parametrize(
-    "applications", [*([name] for name in OWN_CHARMS), BACKING_CHARMS], ids=" ".join
-)
+@pytest.mark.parametrize("applications", [OWN_CHARMS, BACKING_CHARMS], ids=" ".join)
 def test_refreshed(
     juju: jubilant.Juju,
     access: stack.Access,

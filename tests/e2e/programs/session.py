@@ -57,7 +57,12 @@ def log_model() -> object:
     with mlflow.start_run():
         mlflow.log_text("a note", "notes/note.txt")
         logged = mlflow.sklearn.log_model(
-            model, name="model", input_example=features.head(2), registered_model_name=MODEL
+            model,
+            name="model",
+            input_example=features.head(2),
+            registered_model_name=MODEL,
+            # Named, or MLflow loads the model in a process of its own to find them out.
+            pip_requirements=["scikit-learn"],
         )
     loaded = mlflow.sklearn.load_model(logged.model_uri)
     return bool((loaded.predict(features) == model.predict(features)).all())
