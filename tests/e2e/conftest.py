@@ -25,6 +25,15 @@ from tests.e2e import byhand, machine, users
 
 HOME = users.HOME
 
+FIRST = ("test_story", "test_commands", "test_mariadb", "test_volumes", "test_public_images")
+"""Modules in the order in which processes take them: the longest, and beside it those that share
+a model which needs no bundle. All others come after them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: number for number, name in enumerate(FIRST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def environment() -> Iterator[None]:

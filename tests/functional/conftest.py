@@ -6,8 +6,16 @@ import pytest
 
 from tests.functional import names
 
+SLOWEST = ("test_models", "test_migrate", "test_conformance", "test_proxy", "test_crashes")
+"""Modules that take minutes. They come first, so that no process is left with one in the end."""
+
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     # The workers of pytest-xdist begin while their controller has already swept.
     if not hasattr(session.config, "workerinput"):
         names.sweep()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: number for number, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
