@@ -70,7 +70,8 @@ def test_a_killed_daemon_takes_up_its_pods_again(
     os.kill(machine.daemon(users.HOME), signal.SIGKILL)
     login = (access.username, access.password)
     assert users.http(access.tracking_uri, login=login).status == 200
-    # THEN the next command finds everything as it was
+    # THEN the next command starts it again, and finds everything as it was
+    juju.status()
     users.settle(juju)
     assert list(machine.containers(users.HOME, stack.MODEL)) == before
 
