@@ -50,15 +50,12 @@ def remote_app(relation: ops.Relation) -> Mapping[str, str]:
 def save(bag: ops.RelationDataContent, content: Mapping[str, str]) -> bool:
     """Make the keys of ``content`` have these values; an empty value removes the key.
 
-    Only what differs is written, so that an unchanged databag wakes nobody.
+    Only what differs is written, so that an unchanged databag wakes nobody; and all of it at
+    once, since each hook tool is a process.
 
     Returns:
         Whether something was written.
     """
-    changed = False
-    for key in sorted(content):
-        value = content[key]
-        if bag.get(key, "") != value:
-            bag[key] = value
-            changed = True
-    return changed
+    changes = {key: value for key, value in content.items() if bag.get(key, "") != value}
+    bag.update(changes)
+    return bool(changes)
