@@ -13,7 +13,7 @@ import io
 import logging
 import shlex
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeAlias, cast
 
 import ops
@@ -44,11 +44,13 @@ class Health:
         restarted: names of the services that this call started, restarted or stopped.
         starting: whether every service runs and no check is down yet, but not every one has
             succeeded: an address that was published stays good for this moment.
+        faltering: whether a check that had succeeded fails, but not often enough to be down.
     """
 
     problems: tuple[problems.Problem, ...] = ()
     restarted: tuple[str, ...] = ()
     starting: bool = False
+    faltering: bool = False
 
     @property
     def ok(self) -> bool:
@@ -75,10 +77,6 @@ def apply(
     """
     try:
         restarted = _bring(container, plan)
-        if restarted and settle:
-            _settle(container, plan, settle)
-        elif not restarted:
-            _await_verdict(container, plan)
     except ops.pebble.ConnectionError:
         return _unreachable(container)
     except (ops.pebble.ChangeError, ops.pebble.TimeoutError):
@@ -86,7 +84,14 @@ def apply(
         # Pebble's log; the charm's log must not repeat what a program may have printed.
         logger.warning("a service of container %s did not start or stop", container.name)
         return Health((problems.waiting("workload does not start; see its log"),))
-    return dataclasses.replace(observe(container, plan), restarted=restarted)
+    if restarted:
+        health = _observe_until(container, plan, settle, lambda found: found.ok)
+    else:
+        # No event follows when the next run of a check succeeds, and the unit would wait for
+        # update-status with a server that was slow to answer once.
+        next_run = max((check.period + check.timeout for check in plan.checks), default=0)
+        health = _observe_until(container, plan, next_run, lambda found: not found.faltering)
+    return dataclasses.replace(health, restarted=restarted)
 
 
 def observe(container: ops.Container, plan: plans.Plan) -> Health:
@@ -99,6 +104,7 @@ def observe(container: ops.Container, plan: plans.Plan) -> Health:
         return _unreachable(container)
     down = [problems.waiting(f"{name} is not running") for name in wanted if name not in running]
     waiting: list[problems.Problem] = []
+    faltering = False
     for check in plan.checks:
         info = checks.get(check.name)
         # A new Pebble check is "up" until it has failed often enough, so only a check that has
@@ -111,7 +117,8 @@ def observe(container: ops.Container, plan: plans.Plan) -> Health:
             waiting.append(problems.waiting(f"{check.name} is starting"))
         elif info.failures:
             waiting.append(problems.waiting(f"{check.name} does not answer its health check"))
-    return Health((*down, *waiting), starting=bool(waiting) and not down)
+            faltering = True
+    return Health((*down, *waiting), starting=bool(waiting) and not down, faltering=faltering)
 
 
 def serves(container: ops.Container) -> bool:
@@ -539,30 +546,16 @@ def _duration(seconds: float) -> str:
     return f"{hours}h{text}" if hours else text
 
 
-def _await_verdict(container: ops.Container, plan: plans.Plan) -> None:
-    """When a check has failed, but not often enough to count, wait for its next run.
-
-    No event follows when that succeeds, and the unit would wait for update-status with a server
-    that was slow to answer once.
-    """
-    longest = max((check.period + check.timeout for check in plan.checks), default=0)
-    deadline = time.monotonic() + longest
-    while time.monotonic() < deadline:
-        infos = container.get_checks()
-        if not any(_falters(infos[check.name]) for check in plan.checks if check.name in infos):
-            return
-        time.sleep(0.1)
-
-
-def _falters(info: ops.pebble.CheckInfo) -> bool:
-    """Whether a check that has succeeded fails, but not often enough to be down."""
-    up = info.status is ops.pebble.CheckStatus.UP
-    return up and bool(info.failures) and bool(info.successes)
-
-
-def _settle(container: ops.Container, plan: plans.Plan, seconds: float) -> None:
+def _observe_until(
+    container: ops.Container,
+    plan: plans.Plan,
+    seconds: float,
+    done: Callable[[Health], bool],
+) -> Health:
+    """Say what runs, once that is as wanted or the time is over."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if observe(container, plan).ok:
-            return
+    while True:
+        health = observe(container, plan)
+        if done(health) or time.monotonic() >= deadline:
+            return health
         time.sleep(0.1)
