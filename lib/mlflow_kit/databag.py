@@ -57,5 +57,6 @@ def save(bag: ops.RelationDataContent, content: Mapping[str, str]) -> bool:
         Whether something was written.
     """
     changes = {key: value for key, value in content.items() if bag.get(key, "") != value}
-    bag.update(changes)
+    if changes:
+        bag.update(changes)
     return bool(changes)
