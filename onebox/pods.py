@@ -305,6 +305,7 @@ class Podman:
         """
         command = [
             *("podman", "run", "--rm", "--interactive", "--name", f"{self.prefix}.{name}"),
+            *("--label", f"onebox={self.prefix}"),
             f"--network={self.prefix if inside else 'host'}",
             *("--pull", "never", "--log-driver", "none"),
             # Podman takes the values from its own environment: every user can read arguments.
@@ -485,7 +486,11 @@ class Podman:
         for name in names:
             self._stop(name, self._containers(name), 10)
         self._remove([self._pod_name(name) for name in names])
-        self.remove_client("client")
+        # With the pods gone, what is left of this onebox are clients.
+        label = f"label=onebox={self.prefix}"
+        clients = podman("ps", "--all", "--filter", label, "--format", "{{.Names}}").split()
+        if clients:
+            _remove("rm", *clients)
         podman("network", "rm", "--force", self.prefix, check=False)
         if self.has_network():
             raise PodmanError(f"network {self.prefix} cannot be removed: it is still in use")
