@@ -186,6 +186,16 @@ def restored(made: users.Made, access: stack.Access) -> Generator[None]:
     assert predict(access).json() == {"predictions": [0]}
 
 
+def until_models(juju: jubilant.Juju, current: str, part: str, timeout: float) -> None:
+    """Wait until mlflow-models has a status, with some text in its message."""
+
+    def says(status: jubilant.Status) -> bool:
+        found, message = users.message(status, f"{stack.MODELS}/0")
+        return found == current and part in message
+
+    users.until(juju, says, timeout)
+
+
 @pytest.mark.usefixtures("restored")
 class TestURIs:
     @pytest.mark.parametrize(
@@ -205,12 +215,7 @@ class TestURIs:
         assert predict(access).status == 200
         juju.config(stack.MODELS, {"models-uri": uri})
         # THEN the status says which and why, and the model before it still answers
-
-        def blocked(status: jubilant.Status) -> bool:
-            current, message = users.message(status, f"{stack.MODELS}/0")
-            return current == "blocked" and reason in message
-
-        users.until(juju, blocked, 120)
+        until_models(juju, "blocked", reason, 120)
         assert predict(access).json() == {"predictions": [0]}
 
     @pytest.mark.parametrize("form", ["models", "runs", "s3", "mlflow-artifacts"])
@@ -219,12 +224,7 @@ class TestURIs:
     ) -> None:
         uri = client.session("model_uris")["model_uris"][form]
         juju.config(stack.MODELS, {"models-uri": uri})
-
-        def serving(status: jubilant.Status) -> bool:
-            current, message = users.message(status, f"{stack.MODELS}/0")
-            return current == "active" and form in message
-
-        users.until(juju, serving, 60)
+        until_models(juju, "active", form, 60)
         assert predict(access).json() == {"predictions": [0]}
 
 
