@@ -30,6 +30,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+import collector
 import pebble_notify
 
 logger = logging.getLogger("fetch")
@@ -247,7 +248,8 @@ def _configure(job: dict) -> None:
         os.environ["AWS_ACCESS_KEY_ID"] = keys["access-key"]
         os.environ["AWS_SECRET_ACCESS_KEY"] = keys["secret-key"]
 
-    import mlflow
+    with collector.paused():
+        import mlflow
 
     if "tracking-uri" in job:
         mlflow.set_tracking_uri(job["tracking-uri"])

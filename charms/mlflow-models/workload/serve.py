@@ -34,6 +34,7 @@ import types
 import typing
 from pathlib import Path
 
+import collector
 import handover
 import pebble_notify
 import uvicorn
@@ -140,10 +141,12 @@ def main(slot_file: str, report_file: str) -> None:
 
 def work(slot: Slot, listener: socket.socket) -> None:
     """Load the model and answer; returns after SIGTERM."""
-    from mlflow import pyfunc
-    from mlflow.pyfunc import scoring_server
+    with collector.paused():
+        from mlflow import pyfunc
+        from mlflow.pyfunc import scoring_server
 
-    with _Reported(slot):
+    # A model's flavour imports as much again.
+    with _Reported(slot), collector.paused():
         application = scoring_server.init(pyfunc.load_model(slot.content["path"]))
     level = slot.content["log-level"]
     config = uvicorn.Config(

@@ -33,7 +33,7 @@ _ENDPOINTS = (
 _MANIFESTS_LABEL = "notebook-manifests"
 
 _PROGRAMS = pathlib.Path(__file__).parent.parent / "workload"
-_SHARED = ("pebble_notify.py",)
+_SHARED = ("collector.py", "pebble_notify.py")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,15 @@ MIGRATE = "migrate"
 USER = 584792
 """User and group of the server, by number: the one that rocks call ``_daemon_``."""
 
-PROGRAMS = ("migrate.py", "pebble_notify.py", "s3_credentials.py", "serve.py", "stores.py")
+PROGRAMS = (
+    "application.py",
+    "collector.py",
+    "migrate.py",
+    "pebble_notify.py",
+    "s3_credentials.py",
+    "serve.py",
+    "stores.py",
+)
 """Programs that the charm brings along; `plan` wants their texts by these names."""
 
 _BIN = "/opt/mlflow-charm"

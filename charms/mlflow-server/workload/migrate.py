@@ -17,6 +17,7 @@ import sys
 import time
 from typing import Any
 
+import collector
 import stores
 
 _PAUSE = 1
@@ -145,8 +146,9 @@ def _may_create_triggers(opened: Any) -> bool:
 
 def _run(config: stores.Stores) -> Outcome:
     """Do what ``mlflow db upgrade`` does (mlflow.db), but without a URL in argv."""
-    import sqlalchemy.exc
-    from mlflow.store.db import utils
+    with collector.paused():
+        import sqlalchemy.exc
+        from mlflow.store.db import utils
 
     try:
         engine = utils.create_sqlalchemy_engine(config.uri)

@@ -25,6 +25,8 @@ _PAUSE = 1
 _CHECK = "mlflow"
 """Name of the Pebble check that the charm defines for the server."""
 
+_APPLICATION = ("--app-dir", str(pathlib.Path(__file__).parent), "application:app")
+
 _WORKER = b"multiprocessing"
 """In the command line of uvicorn's workers, which are not to be taken for a migration."""
 
@@ -115,7 +117,7 @@ def main(server: str, config: str, state: str) -> None:
     # extra process; this is what it runs in the end (mlflow.server._run_server).
     os.execve(
         sys.executable,
-        [sys.executable, "-m", "uvicorn", *arguments["uvicorn"], "mlflow.server.fastapi_app:app"],
+        [sys.executable, "-m", "uvicorn", *arguments["uvicorn"], *_APPLICATION],
         {**os.environ, **loaded.environment, **arguments["environment"]},
     )
 
