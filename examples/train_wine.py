@@ -71,6 +71,8 @@ def train(epochs: int, name: str) -> str:
             name="model",
             signature=models.infer_signature(example, model.predict(example)),
             input_example=example,
+            # Left to find them out, MLflow would load the model once more in another process.
+            pip_requirements=mlflow.sklearn.get_default_pip_requirements(include_skops=True),
             registered_model_name=name,
         )
     return str(logged.registered_model_version)
