@@ -246,10 +246,10 @@ class Engine:
             made_from = changes.pod_hash(app)
             charm, wanted = app.charm, self._pod(world, app, unit)
             storages = [s for s in world.storage.values() if s.unit == unit.name and s.attached]
-        # When nothing of a pod runs it is lost, as on a node that went down: Kubernetes makes a
-        # new one. A single container that died is only started again.
-        containers = (None, *charm.containers)
-        lost = not any(self._podman.alive(name, container) for container in containers)
+            # When nothing of a pod runs it is lost, as on a node that went down: Kubernetes makes
+            # a new one. A single container that died is only started again.
+            containers = (None, *charm.containers)
+            lost = not any(self._podman.alive(name, container) for container in containers)
         fresh = replaced or lost or unit.pod != made_from
         if fresh:
             self._podman.remove(name)

@@ -11,6 +11,7 @@ import errno
 import functools
 import os
 import pathlib
+import select
 import signal
 import subprocess
 import threading
@@ -89,14 +90,21 @@ def _kill_pods(runner: engine.Engine, world: model.Model, params: Params) -> typ
             if params.get("unit") in {None, unit.name}
             for container in (None, *world.applications[unit.application].charm.containers)
         ]
-    pids: list[int] = []
-    for unit, container in wanted:
-        with contextlib.suppress(changes.UserError):
-            pids.append(runner.init_pid(world.name, unit, container))
-    # All are known before the first is killed: to ask for one takes longer than to come back.
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+        with contextlib.ExitStack() as opened:
+            processes: list[int] = []
+            for unit, container in wanted:
+                with contextlib.suppress(changes.UserError, ProcessLookupError):
+                    descriptor = os.pidfd_open(runner.init_pid(world.name, unit, container))
+                    opened.callback(os.close, descriptor)
+                    processes.append(descriptor)
+            # All are known before the first is killed: to ask for one takes longer than to come
+            # back. And all have ended before the lock is free: of a pod that is half dead, the
+            # dead half alone would be started again.
+            for descriptor in processes:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            for descriptor in processes:
+                select.select([descriptor], [], [])
     return len(wanted)
 
 
