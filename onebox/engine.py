@@ -253,16 +253,20 @@ class Engine:
         fresh = replaced or lost or unit.pod != made_from
         if fresh:
             self._podman.remove(name)
+            with self.lock:
+                # Before the new Pebble can boot: what its watcher says of it must not be wiped
+                # away, since it says so only once.
+                unit.failure = None
+                unit.pod = ""
+                unit.noticed.clear()
+                events.new_pod(unit)
+                self.changed()
             self._unpack(world, unit, charm, app.resources)
         for storage in storages:
             volumes.ensure(storage)
         self._podman.ensure(wanted)
         address = self._podman.address(name)
         with self.lock:
-            if fresh:
-                unit.failure = None
-                unit.noticed.clear()
-                events.new_pod(unit)
             unit.pod = made_from
             if unit.address != address:
                 self._moved(world, unit, address)
