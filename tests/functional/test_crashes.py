@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import pytest
 
-from onebox import client, daemon, model, pods
+from onebox import client, daemon, model, pebble, pods
 from tests.e2e import machine
 from tests.functional import box as boxes
 
@@ -238,6 +238,25 @@ def test_a_daemon_killed_between_any_two_writes_comes_to_the_same_end(
             box.call("remove_application", application=name, destroy_storage=True)
         box.until("gone", lambda: not mortal.saved().applications)
         assert leftovers(box) == []
+
+
+def test_a_pebble_that_is_up_before_its_pod_is_known_is_not_forgotten(
+    charm: pathlib.Path,
+) -> None:
+    with boxes.new() as box:
+        # GIVEN a machine that is slow to say that a pod is there
+        box.kill_daemon()
+        box.launch(str(DATA / "slow.py"))
+        box.until("the daemon answers", box.answers)
+        box.deploy(charm, "a")
+        box.settle()
+        # WHEN a pod is lost and made anew
+        since = box.mark()
+        box.call("fault", kind="kill-pods")
+        box.until("seen", lambda: len(box.hooks(since=since)) > 0)
+        # THEN its Pebble is ready before the one who watches it would look again by himself
+        box.settle(timeout=pebble.LONG_POLL / 2)
+        assert "work-pebble-ready" in box.hooks("a/0", since)
 
 
 def leftovers(box: boxes.Box) -> list[str]:
