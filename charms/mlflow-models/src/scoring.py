@@ -15,6 +15,9 @@ import slots
 from mlflow_kit import plan as plans
 from state import State
 
+THRESHOLD = 8
+"""Failed checks, 2 s apart, until the servers count as down: more than a long prediction takes."""
+
 _KILL_DELAY = 12
 """Seconds; a server needs 9 of them at most to end what runs."""
 
@@ -188,7 +191,12 @@ def _server(name: str) -> plans.Service:
 
 
 def _check() -> plans.Check:
-    return plans.Check(name=layout.CHECK, url=f"http://localhost:{layout.PORT}/ping", period=5)
+    return plans.Check(
+        name=layout.CHECK,
+        url=f"http://localhost:{layout.PORT}/ping",
+        period=2,
+        threshold=THRESHOLD,
+    )
 
 
 def _json(content: Mapping[str, object]) -> str:

@@ -14,6 +14,7 @@ from ops import testing
 
 import charm
 import layout
+import scoring
 from mlflow_kit import testing as kit_testing
 
 TRACKING_URI = "http://mlflow-server.m.svc.cluster.local:5000"
@@ -160,7 +161,11 @@ class Unit:
     def check_up(self) -> testing.State:
         """Have the health check succeed."""
         info = testing.CheckInfo(
-            layout.CHECK, status=ops.pebble.CheckStatus.UP, successes=3, failures=0, threshold=3
+            layout.CHECK,
+            status=ops.pebble.CheckStatus.UP,
+            successes=3,
+            failures=0,
+            threshold=scoring.THRESHOLD,
         )
         self.set(containers={dataclasses.replace(self.container, check_infos={info})})
         return self.run(self.on.update_status())

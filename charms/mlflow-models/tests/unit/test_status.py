@@ -10,6 +10,7 @@ from conftest import Unit, mlflow, object_storage, tracking
 from ops import testing
 
 import layout
+import scoring
 
 
 def test_waits_with_a_hint_while_no_model_is_named(unit: Unit):
@@ -138,7 +139,11 @@ def test_says_that_the_container_is_not_ready(unit: Unit):
 def test_sees_a_server_that_does_not_answer(unit: Unit):
     unit.serving()
     info = testing.CheckInfo(
-        layout.CHECK, status=ops.pebble.CheckStatus.DOWN, successes=3, failures=3, threshold=3
+        layout.CHECK,
+        status=ops.pebble.CheckStatus.DOWN,
+        successes=3,
+        failures=scoring.THRESHOLD,
+        threshold=scoring.THRESHOLD,
     )
     unit.set(containers={dataclasses.replace(unit.container, check_infos={info})})
     unit.run(unit.on.pebble_check_failed(unit.container, info))
