@@ -22,7 +22,8 @@ images: bootstrap ## Build the workload images; with REGISTRY=host:port also pus
 	@$(BIN)/python -m onebox.setup $(if $(REGISTRY),--registry $(REGISTRY))
 
 test: bootstrap ## Run every check and test that needs no Juju controller (root)
-	@$(BIN)/tox run -e lint,unit,pack,collect,functional,e2e
+	@$(BIN)/tox run-parallel --parallel-no-spinner -e lint,unit,pack,collect
+	@$(BIN)/tox run -e functional,e2e
 
 format: bootstrap ## Format the sources
 	@$(BIN)/tox -q run -e format
