@@ -247,7 +247,11 @@ def postgresql(all_pods: Pods) -> Database:
     run(container, "initdb", "-D", "/tmp/data", "--auth-host=scram-sha-256", "-E", "UTF8")
     with_all = "host all all all scram-sha-256\nlocal all all trust\n"
     container.push("/tmp/data/pg_hba.conf", with_all, user_id=USER, group_id=USER)
-    serve(container, "postgres", "-D", "/tmp/data", "-k", "/tmp", "-h", "0.0.0.0")
+    # What a power cut would lose is lost with the test.
+    serve(
+        container,
+        *("postgres", "-D", "/tmp/data", "-k", "/tmp", "-h", "0.0.0.0", "-c", "fsync=off"),
+    )
     found = Database(container, "postgresql", "postgresql", 5432)
     eventually(lambda: _answers(found))
     return found
@@ -266,6 +270,7 @@ def mariadb(all_pods: Pods) -> Database:
         container,
         *("mariadbd", "--datadir=/tmp/data", "--socket=/tmp/db.sock", "--bind-address=0.0.0.0"),
         *("--log-bin=/tmp/data/binlog", "--log-bin-trust-function-creators=1"),
+        *("--innodb-flush-log-at-trx-commit=0", "--sync-binlog=0"),
     )
     found = Database(container, "mariadb", "mysql", 3306)
     eventually(lambda: _answers(found))

@@ -52,7 +52,7 @@ import boto3, lightgbm, xgboost, skops, pandas
 import mlflow.pyfunc, mlflow.sklearn, mlflow.pyfunc.scoring_server
 from sklearn.linear_model import LinearRegression
 model = LinearRegression().fit([[0.0], [1.0]], [1.0, 3.0])
-mlflow.sklearn.save_model(model, "/tmp/model")
+mlflow.sklearn.save_model(model, "/tmp/model", pip_requirements=["scikit-learn"])
 app = mlflow.pyfunc.scoring_server.init(mlflow.pyfunc.load_model("/tmp/model"))
 print(sorted(route.path for route in app.routes if route.path in {"/ping", "/invocations"}))
 print(mlflow.pyfunc.load_model("/tmp/model").predict(pandas.DataFrame([[2.0]])).round(6).tolist())

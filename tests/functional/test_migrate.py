@@ -313,27 +313,48 @@ class Serving:
     unit: stack.Server
     db: stack.Database
     account: database.Database
+    workers: int
 
     def state(
         self, account: database.Database, storage: object_storage.ObjectStorage
     ) -> typing.Any:
         return self.unit.state(
-            self.db, account, storage, workers=2, allowed_hosts="mlflow.example.com"
+            self.db,
+            account,
+            storage,
+            workers=self.workers,
+            allowed_hosts="mlflow.example.com",
         )
 
 
-@pytest.fixture(scope="module", params=["postgresql", "mariadb"])
-def serving(
-    request: pytest.FixtureRequest,
-    all_pods: stack.Pods,
-    storage: object_storage.ObjectStorage,
+@contextlib.contextmanager
+def a_server(
+    all_pods: stack.Pods, db: stack.Database, storage: object_storage.ObjectStorage, workers: int
 ) -> Iterator[Serving]:
-    db: stack.Database = request.getfixturevalue(request.param)
     account = db.create(password="canary-of-the-database")
-    with stack.server_pod(all_pods, "serving") as unit:
-        unit.apply(unit.state(db, account, storage, workers=2, allowed_hosts="mlflow.example.com"))
+    with stack.server_pod(all_pods, f"serving-{db.name}") as unit:
+        found = Serving(unit, db, account, workers)
+        unit.apply(found.state(account, storage))
         unit.wait_until_up()
-        yield Serving(unit, db, account)
+        yield found
+
+
+@pytest.fixture(scope="module")
+def two_workers(all_pods, postgresql, storage) -> Iterator[Serving]:
+    with a_server(all_pods, postgresql, storage, workers=2) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def on_mariadb(all_pods, mariadb, storage) -> Iterator[Serving]:
+    with a_server(all_pods, mariadb, storage, workers=1) as found:
+        yield found
+
+
+@pytest.fixture(params=["two_workers", "on_mariadb"])
+def serving(request: pytest.FixtureRequest) -> Serving:
+    """A server on each database; what does not depend on it is tested on one."""
+    return request.getfixturevalue(request.param)
 
 
 def works(unit: stack.Server) -> bool:
@@ -355,7 +376,7 @@ def test_no_secret_can_be_seen(serving, storage):
     everything = [
         stack.run(serving.unit.container, "python3", "-c", script),
         serving.unit.container.get_plan().to_yaml(),
-        serving.unit.pods.log("serving"),
+        serving.unit.pods.log(serving.unit.name),
         json.dumps(serving.unit.status("serve")),
     ]
     for text in everything:
@@ -364,8 +385,9 @@ def test_no_secret_can_be_seen(serving, storage):
     assert "uvicorn" in everything[0]
 
 
-def test_the_server_listens_to_its_names_only(serving):
-    address = serving.unit.pods.address("serving")
+def test_the_server_listens_to_its_names_only(two_workers):
+    name = two_workers.unit.name
+    address = two_workers.unit.pods.address(name)
 
     def status(host: str) -> int:
         connection = http.client.HTTPConnection(address, 5000, timeout=30)
@@ -376,8 +398,8 @@ def test_the_server_listens_to_its_names_only(serving):
             connection.close()
 
     for host in (
-        "serving",
-        "serving.t.svc.cluster.local:5000",
+        name,
+        f"{name}.t.svc.cluster.local:5000",
         f"{address}:5000",
         "mlflow.example.com",
         "mlflow.example.com:443",
@@ -388,9 +410,9 @@ def test_the_server_listens_to_its_names_only(serving):
         assert status(host) == 403, host
 
 
-def test_two_workers_and_no_job_runner(serving):
+def test_two_workers_and_no_job_runner(two_workers):
     # The supervisor, its resource tracker and two workers.
-    assert len(server_processes(serving.unit)) == 4
+    assert len(server_processes(two_workers.unit)) == 4
 
 
 def test_a_new_password_restarts_nothing(serving, storage):
@@ -409,8 +431,9 @@ def test_a_new_password_restarts_nothing(serving, storage):
     assert server_processes(serving.unit) == processes
 
 
-def test_a_killed_server_leaves_no_workers_and_comes_back(serving):
-    before = server_processes(serving.unit)
+def test_a_killed_server_leaves_no_workers_and_comes_back(two_workers):
+    unit = two_workers.unit
+    before = server_processes(unit)
 
     # WHEN the supervisor alone is killed
     script = (
@@ -419,12 +442,12 @@ def test_a_killed_server_leaves_no_workers_and_comes_back(serving):
         "    if b'\\0-m\\0uvicorn\\0' in (p / 'cmdline').read_bytes():\n"
         "        os.kill(int(p.name), signal.SIGKILL)\n"
     )
-    stack.run(serving.unit.container, "python3", "-c", script)
+    stack.run(unit.container, "python3", "-c", script)
 
     # THEN its workers end, too, and new ones serve
-    stack.eventually(lambda: not {*before} & {*server_processes(serving.unit)})
-    stack.eventually(lambda: works(serving.unit))
-    assert len(server_processes(serving.unit)) == 4
+    stack.eventually(lambda: not {*before} & {*server_processes(unit)})
+    stack.eventually(lambda: works(unit))
+    assert len(server_processes(unit)) == 4
 
 
 def server_processes(unit: stack.Server) -> list[str]:

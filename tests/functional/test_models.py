@@ -258,7 +258,6 @@ class Unit:
             "request_timeout": 60,
         }
         self.found: tuple[problems.Problem, ...] = ()
-        self.reconciles = 0
         self.container = world.container("mlflow-models")
 
     def configure(self, **options: typing.Any) -> None:
@@ -270,7 +269,6 @@ class Unit:
         state = self.state()
         health = workload.apply(self.container, self._charm.scoring.plan(state))
         self.found = (*self._charm.progress.find(state), *health.problems)
-        self.reconciles += 1
 
     def state(self) -> typing.Any:
         layout, reports = self._charm.layout, self._charm.reports
@@ -423,11 +421,10 @@ def odd(world: World) -> str:
     return world.run("mlflow-models", "python3", "-c", MODELS).split()[-1]
 
 
-@pytest.fixture
-def unit(world: World, charm: Charm) -> Iterator[Unit]:
-    made = Unit(world, charm)
-    yield made
-    made.configure(models_uri="")
+@pytest.fixture(scope="module")
+def unit(world: World, charm: Charm) -> Unit:
+    """One unit for all: each test says what shall be served, which may be served already."""
+    return Unit(world, charm)
 
 
 @pytest.fixture(scope="module")
@@ -480,6 +477,20 @@ def test_every_form_of_uri_gives_the_predictions_of_the_model(
     assert get(world, "/version") == (200, "3.17.2")
 
 
+def test_no_process_and_no_log_shows_the_keys(world: World, unit: Unit) -> None:
+    unit.configure(models_uri="s3://models/wine/v 1")
+    unit.until_active()
+    seen = world.run(
+        "mlflow-models",
+        "sh",
+        "-c",
+        "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'",
+    )
+    assert "serve.py" in seen
+    assert STORE.secret_key not in seen
+    assert STORE.secret_key not in str(unit.container.get_plan().to_dict())
+
+
 WRONG = [
     ("models:/wine@nobody", "does not exist: the model has no such alias"),
     ("models:/wine/77", "does not exist"),
@@ -524,7 +535,7 @@ def test_a_switch_loses_no_request(world: World, unit: Unit, wine: dict[str, typ
     done = threading.Event()
 
     def load() -> None:
-        while not done.wait(0.01):
+        while not done.wait(0.03):
             try:
                 answers.append(ask(world, wine["body"])[0])
             except (OSError, http.client.HTTPException) as error:
@@ -559,7 +570,7 @@ def test_a_model_can_neither_read_the_keys_nor_change_a_file(
     world: World, unit: Unit, odd: str
 ) -> None:
     # GIVEN keys in the container, and a model whose code looks for them
-    unit.configure(models_uri=f"runs:/{odd}/spy")
+    unit.configure(models_uri=f"runs:/{odd}/spy", workers=1)
     unit.until_active()
     keys = world.run("mlflow-models", "cat", "/etc/mlflow-models/credentials/keys.json")
     assert json.loads(keys)["secret-key"] == STORE.secret_key
@@ -567,20 +578,6 @@ def test_a_model_can_neither_read_the_keys_nor_change_a_file(
     status, answer = ask(world, {"inputs": [[1]]})
     assert status == 200
     assert answer == {"predictions": ["PermissionError"] * 5}
-
-
-def test_no_process_and_no_log_shows_the_keys(world: World, unit: Unit) -> None:
-    unit.configure(models_uri="s3://models/wine/v 1")
-    unit.until_active()
-    seen = world.run(
-        "mlflow-models",
-        "sh",
-        "-c",
-        "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'",
-    )
-    assert "serve.py" in seen
-    assert STORE.secret_key not in seen
-    assert STORE.secret_key not in str(unit.container.get_plan().to_dict())
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -603,6 +600,8 @@ def test_a_killed_server_comes_back(
 def test_waits_for_a_tracking_server_that_is_down(
     world: World, unit: Unit, wine: dict[str, typing.Any]
 ) -> None:
+    # GIVEN no model, and a name that only the tracking server knows
+    unit.configure(models_uri="", workers=1)
     tracking = world.container("tracking")
     tracking.stop("tracking")
     try:
@@ -620,10 +619,9 @@ def test_waits_for_a_tracking_server_that_is_down(
 
 
 def test_a_fresh_container_gets_its_model_again(
-    world: World, charm: Charm, wine: dict[str, typing.Any]
+    world: World, charm: Charm, unit: Unit, wine: dict[str, typing.Any]
 ) -> None:
-    unit = Unit(world, charm)
-    unit.configure(models_uri="models:/wine@champion")
+    unit.configure(models_uri="models:/wine@champion", workers=1)
     unit.until_active()
     started = time.monotonic()
     world.restart("mlflow-models")
