@@ -8,11 +8,12 @@ import os
 import pathlib
 import re
 import signal
+import subprocess
 from collections.abc import Iterator
 
 from ops import pebble
 
-from onebox import home, pods
+from onebox import home, pods, stack
 
 PROC = pathlib.Path("/proc")
 
@@ -40,6 +41,14 @@ def power_cut(where: home.Home) -> None:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
+
+
+def fault(kind: str, *, model: str = stack.MODEL, **more: object) -> str:
+    """Break something of the tests' own onebox; return why it could not be broken."""
+    words = [f"{key}={value}" for key, value in {"kind": kind, "model": model, **more}.items()]
+    onebox = stack.JUJU.with_name("onebox")
+    done = subprocess.run([onebox, "fault", *words], capture_output=True, text=True, check=False)
+    return done.stderr
 
 
 def daemon(where: home.Home) -> int:

@@ -81,11 +81,11 @@ def test_actions_tell_how_to_connect(hand: byhand.Hand) -> None:
 
 def test_an_option_is_set_shown_and_reset(hand: byhand.Hand) -> None:
     juju = hand.juju
-    juju.config(stack.SERVER, {"workers": 1})
-    assert juju.config(stack.SERVER)["workers"] == 1
+    juju.config(stack.SERVER, {"log-level": "warning"})
+    assert juju.config(stack.SERVER)["log-level"] == "warning"
     users.settle(juju)
-    juju.config(stack.SERVER, reset="workers")
-    assert juju.config(stack.SERVER)["workers"] == 2
+    juju.config(stack.SERVER, reset="log-level")
+    assert juju.config(stack.SERVER)["log-level"] == "info"
     users.settle(juju)
 
 

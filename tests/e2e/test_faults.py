@@ -1,12 +1,11 @@
 """What `onebox fault` breaks is whole again by itself, and nothing that was acknowledged is lost.
 
-Killed workloads and containers are in `test_story.py`, full volumes in `test_volumes.py`, a killed
-daemon and a machine that lost power in `test_up.py`.
+Killed workloads and containers and lost leadership are in `test_story.py`, full volumes in
+`test_volumes.py`, a killed daemon and a machine that lost power in `test_up.py`.
 """
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 
@@ -15,17 +14,9 @@ import pytest
 
 from onebox import stack
 from tests.e2e import machine, users
-from tests.e2e.test_story import predict, served
+from tests.e2e.test_story import served
 
 POSTGRESQL, MINIO = "postgresql-k8s", "minio"
-ONEBOX = stack.JUJU.with_name("onebox")
-
-
-def fault(kind: str, *, model: str = stack.MODEL, **more: object) -> str:
-    """Break something; return why it could not be broken."""
-    words = [f"{key}={value}" for key, value in {"kind": kind, "model": model, **more}.items()]
-    done = subprocess.run([ONEBOX, "fault", *words], capture_output=True, text=True, check=False)
-    return done.stderr
 
 
 def until(what: str, holds: Callable[[], object], seconds: float = 60) -> None:
@@ -65,7 +56,7 @@ def test_frozen_servers_go_on(juju: jubilant.Juju) -> None:
         (f"{MINIO}/0", "minio"),
         (f"{stack.SERVER}/0", "mlflow"),
     ):
-        assert fault("freeze", unit=unit, container=container, seconds=8) == ""
+        assert machine.fault("freeze", unit=unit, container=container, seconds=8) == ""
     assert len(machine.stopped(users.HOME)) > 3
     # THEN they go on
     until("all go on", lambda: not machine.stopped(users.HOME))
@@ -74,9 +65,9 @@ def test_frozen_servers_go_on(juju: jubilant.Juju) -> None:
 @pytest.mark.usefixtures("whole")
 def test_a_network_that_is_cut_and_slow_mends(client: users.Client) -> None:
     # WHEN the tracking server cannot reach its database, and the object store answers slowly
-    assert fault("slow", unit=f"{MINIO}/0", rate="256kbit", seconds=15) == ""
+    assert machine.fault("slow", unit=f"{MINIO}/0", rate="256kbit", seconds=15) == ""
     server = f"{stack.SERVER}/0"
-    assert fault("cut", unit=server, other=f"{POSTGRESQL}/0", seconds=10) == ""
+    assert machine.fault("cut", unit=server, other=f"{POSTGRESQL}/0", seconds=10) == ""
     meanwhile = client.session("log_run")["log_run"]
     # THEN what is acknowledged meanwhile stays
     if isinstance(meanwhile, str):
@@ -93,7 +84,7 @@ def test_hooks_killed_half_way_are_run_again(juju: jubilant.Juju, access: stack.
             # WHEN the hook that is to carry it out is killed
             until(
                 f"a hook of {application} is killed",
-                lambda unit=f"{application}/0": not fault("kill-hook", unit=unit),
+                lambda unit=f"{application}/0": not machine.fault("kill-hook", unit=unit),
             )
         # THEN it comes into effect all the same
         users.settle(juju)
@@ -108,7 +99,7 @@ def test_hooks_killed_half_way_are_run_again(juju: jubilant.Juju, access: stack.
 @pytest.mark.usefixtures("whole")
 def test_all_pods_killed_at_once_come_back(juju: jubilant.Juju) -> None:
     before = pebbles()
-    assert fault("kill-pods") == ""
+    assert machine.fault("kill-pods") == ""
     # THEN each container has a new one
     until("all are new", lambda: renewed(before, pebbles()), users.TIMEOUT)
 
@@ -120,41 +111,3 @@ def pebbles() -> dict[tuple[str, str], int]:
 
 def renewed(before: dict[tuple[str, str], int], after: dict[tuple[str, str], int]) -> bool:
     return before.keys() == after.keys() and not before.items() & after.items()
-
-
-@pytest.mark.usefixtures("whole")
-def test_lost_leadership_changes_nothing_for_users(
-    juju: jubilant.Juju, access: stack.Access
-) -> None:
-    applications = [stack.SERVER, stack.PROXY]
-    # GIVEN two units of each
-    for application in applications:
-        juju.add_unit(application)
-    users.until(
-        juju, lambda status: all(len(status.apps[name].units) == 2 for name in applications)
-    )
-    users.settle(juju)
-    # WHEN the one that leads loses it
-    before = leaders(juju.status(), applications)
-    for application in applications:
-        assert fault("lose-leadership", application=application) == ""
-    users.settle(juju)
-    # THEN another one leads, with the same addresses and the same login
-    assert not leaders(juju.status(), applications) & before
-    assert stack.find_access() == access
-    for _ in range(4):
-        assert predict(access).json() == {"predictions": [0]}
-    for application in applications:
-        juju.remove_unit(application, num_units=1)
-    users.until(
-        juju, lambda status: all(len(status.apps[name].units) == 1 for name in applications)
-    )
-
-
-def leaders(status: jubilant.Status, applications: list[str]) -> set[str]:
-    return {
-        name
-        for application in applications
-        for name, unit in status.apps[application].units.items()
-        if unit.leader
-    }

@@ -8,6 +8,7 @@ import pathlib
 import re
 import signal
 import stat
+import time
 import typing
 import zipfile
 from collections.abc import Generator
@@ -35,7 +36,9 @@ COLUMNS = [
     "proline",
 ]
 BUNDLE = bundlefile.load(stack.BUNDLE, [stack.OVERLAY])
-RELATIONS = [tuple(pair) for pair, _ in BUNDLE.relations]
+RELATIONS = [(first, second) for (first, second), _ in BUNDLE.relations]
+NEIGHBOURS = sorted({pair[1].partition(":")[0] for pair in RELATIONS})
+"""The applications on the second side of all relations."""
 OWN_CHARMS = [stack.SERVER, stack.MODELS, stack.PROXY]
 BACKING_CHARMS = sorted(set(BUNDLE.applications) - set(OWN_CHARMS))
 
@@ -85,6 +88,21 @@ def test_each_service_started_once(made: users.Made) -> None:
     assert made.starts, "no service was started"
     assert {name for name, count in made.starts.items() if count != 1} == set(), made.starts
     assert {application(name) for name in made.starts} >= {*BUNDLE.applications} - IDLE
+
+
+def test_a_second_make_up_is_quick_and_restarts_nothing(made: users.Made) -> None:
+    # GIVEN the stack as the first one has left it
+    before = list(machine.containers(users.HOME, stack.MODEL))
+    workloads = machine.workloads(users.HOME, stack.MODEL)
+    daemon = machine.daemon(users.HOME)
+    began = time.monotonic()
+    done = users.make("up")
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - began < 60
+    assert done.stdout == made.stdout
+    assert set(machine.containers(users.HOME, stack.MODEL)) ^ set(before) == set()
+    assert machine.workloads(users.HOME, stack.MODEL) == workloads
+    assert machine.daemon(users.HOME) == daemon
 
 
 def test_the_printed_block_makes_a_clean_shell_a_client(
@@ -198,12 +216,12 @@ def until_models(juju: jubilant.Juju, current: str, part: str, timeout: float) -
 
 @pytest.mark.usefixtures("restored")
 class TestURIs:
+    """What the charm makes of them; `tests/functional/test_models.py` has every form and fault."""
+
     @pytest.mark.parametrize(
         ("uri", "reason"),
         [
             ("models:/wine@nobody", "nobody"),
-            ("models:/wine/4711", "4711"),
-            ("models:/nothing/1", "nothing"),
             ("runs:/00000000000000000000000000000000/model", "00000000000000000000000000000000"),
             ("wine@champion", "models-uri"),
         ],
@@ -218,8 +236,8 @@ class TestURIs:
         until_models(juju, "blocked", reason, 120)
         assert predict(access).json() == {"predictions": [0]}
 
-    @pytest.mark.parametrize("form", ["models", "runs", "s3", "mlflow-artifacts"])
-    def test_every_form_is_served(
+    @pytest.mark.parametrize("form", ["runs", "s3"])
+    def test_a_form_that_needs_no_registry_is_served(
         self, juju: jubilant.Juju, client: users.Client, access: stack.Access, form: str
     ) -> None:
         uri = client.session("model_uris")["model_uris"][form]
@@ -240,25 +258,28 @@ def kept(client: users.Client) -> Generator[None]:
 
 
 @pytest.mark.usefixtures("kept")
-@pytest.mark.parametrize("pair", RELATIONS, ids=" ".join)
-def test_a_relation_removed_and_added_again(
-    juju: jubilant.Juju, access: stack.Access, pair: tuple[str, str]
+@pytest.mark.parametrize("neighbour", NEIGHBOURS)
+def test_relations_removed_and_added_again(
+    juju: jubilant.Juju, access: stack.Access, neighbour: str
 ) -> None:
-    # GIVEN the active stack WHEN a relation goes
-    juju.remove_relation(*pair)
-    users.until(juju, lambda _: not related(juju, pair))
-    # THEN it comes back to active once it is there again
-    juju.integrate(*pair)
+    pairs = [pair for pair in RELATIONS if pair[1].partition(":")[0] == neighbour]
+    # GIVEN the active stack WHEN all relations to one application go
+    for pair in pairs:
+        juju.remove_relation(*pair)
+    users.until(juju, lambda status: not any(related(status, pair) for pair in pairs))
+    # THEN it comes back to active once they are there again
+    for pair in pairs:
+        juju.integrate(*pair)
     users.settle(juju)
     assert stack.find_access() == access
     assert predict(access).json() == {"predictions": [0]}
 
 
-def related(juju: jubilant.Juju, pair: tuple[str, str]) -> bool:
+def related(status: jubilant.Status, pair: tuple[str, str]) -> bool:
     """Return whether two endpoints are related; units may still be leaving until they are not."""
     application, _, endpoint = pair[0].partition(":")
     other = pair[1].partition(":")[0]
-    relations = juju.status().apps[application].relations.get(endpoint, [])
+    relations = status.apps[application].relations.get(endpoint, [])
     return any(relation.related_app == other for relation in relations)
 
 
@@ -276,12 +297,29 @@ def test_scaled_up_and_down(juju: jubilant.Juju, access: stack.Access) -> None:
     for _ in range(6):
         assert users.http(access.tracking_uri + "health", login=login(access)).status == 200
         assert predict(access).json() == {"predictions": [0]}
+    # AND when those that lead lose it, others lead, with the same addresses and the same login
+    before = leaders(juju)
+    for name in OWN_CHARMS:
+        assert machine.fault("lose-leadership", application=name) == ""
+    users.settle(juju)
+    assert not leaders(juju) & before
+    assert stack.find_access() == access
+    assert predict(access).json() == {"predictions": [0]}
     # AND with one of them less
     for name in OWN_CHARMS:
         juju.remove_unit(name, num_units=1)
     users.until(juju, lambda status: units(status) == {1})
     users.settle(juju)
     assert predict(access).json() == {"predictions": [0]}
+
+
+def leaders(juju: jubilant.Juju) -> set[str]:
+    return {
+        name
+        for application in OWN_CHARMS
+        for name, unit in juju.status().apps[application].units.items()
+        if unit.leader
+    }
 
 
 def login(access: stack.Access) -> tuple[str, str]:

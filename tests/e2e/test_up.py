@@ -1,4 +1,7 @@
-"""`make up` and `make down`: once, twice, after crashes, and beside another checkout."""
+"""`make up` and `make down`: after crashes, beside another checkout, with what cannot be.
+
+That a second `make up` is quick, `test_story.py` looks at while the stack is as the first left it.
+"""
 
 from __future__ import annotations
 
@@ -44,22 +47,6 @@ def test_the_first_one_tells_what_it_does_and_how_to_go_on(
     assert made.block == access.block()
     # a fresh machine takes at most 15 minutes for all of it
     assert made.seconds < 900
-
-
-def test_a_second_one_is_quick_and_restarts_nothing(made: users.Made) -> None:
-    # GIVEN a stack that runs the charms of the checkout, which tests before may have refreshed
-    assert users.make("up").returncode == 0
-    before = list(machine.containers(users.HOME, stack.MODEL))
-    workloads = machine.workloads(users.HOME, stack.MODEL)
-    daemon = machine.daemon(users.HOME)
-    began = time.monotonic()
-    done = users.make("up")
-    assert done.returncode == 0, done.stderr
-    assert time.monotonic() - began < 60
-    assert done.stdout == made.stdout
-    assert set(machine.containers(users.HOME, stack.MODEL)) ^ set(before) == set()
-    assert machine.workloads(users.HOME, stack.MODEL) == workloads
-    assert machine.daemon(users.HOME) == daemon
 
 
 def test_a_killed_daemon_takes_up_its_pods_again(

@@ -121,7 +121,7 @@ class Client:
         assert done.returncode == 0, f"{program} failed: {done.stdout}\n{done.stderr}"
         return done.stdout
 
-    def session(self, *operations: str) -> dict[str, typing.Any]:
+    def session(self, *operations: str | list[str]) -> dict[str, typing.Any]:
         """Have ``programs/session.py`` do some operations, and return what came of each.
 
         It goes on until the client is left, as a notebook does whose user has imported MLflow

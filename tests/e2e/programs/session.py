@@ -1,10 +1,11 @@
 """Use MLflow as a data scientist does, one operation after the other, and print what came of it.
 
 The tracking server comes from the environment alone. Each line of standard input is a JSON list of
-operations; empty, it stands for all. The answer is a line with a JSON object: for each operation
-its result, or the HTTP status and the error with which the server has refused it.
+operations, which are names, or lists of a name and arguments; empty, it stands for all. The answer
+is a line with a JSON object: for each name its result, or the HTTP status and the error with which
+the server has refused it.
 
-    echo '["log_run", "runs"]' | python session.py
+    echo '["log_run", ["train_wine", "my-wine"]]' | python session.py
 """
 
 from __future__ import annotations
@@ -17,11 +18,16 @@ import tempfile
 from collections.abc import Callable
 
 import mlflow
+import mlflow.pyfunc
 import mlflow.sklearn
 import requests
 from mlflow import artifacts, exceptions
 from mlflow.store.artifact import artifact_repository_registry as registry
 from sklearn import datasets, linear_model
+
+sys.path.append("/examples")
+import predict
+import train_wine as wine
 
 EXPERIMENT = "session"
 MODEL = "session-model"
@@ -138,7 +144,22 @@ def log_run() -> object:
     return run.info.run_id
 
 
-OPERATIONS: dict[str, Callable[[], object]] = {
+def train_wine(name: str) -> object:
+    """Train, log and register the example's model, and make it the champion."""
+    mlflow.set_experiment(wine.EXPERIMENT)
+    version = wine.train(epochs=2, name=name)
+    client.set_registered_model_alias(name, "champion", version)
+    return version
+
+
+def predictions(url: str, uri: str) -> object:
+    """What a served wine model says, and what the model that is named says itself."""
+    rows = datasets.load_wine(as_frame=True).data.iloc[::20]
+    own = mlflow.pyfunc.load_model(uri).predict(rows).tolist()
+    return [predict.predict(url, rows), own]
+
+
+OPERATIONS: dict[str, Callable[..., object]] = {
     function.__name__: function
     for function in (
         log_params,
@@ -153,15 +174,16 @@ OPERATIONS: dict[str, Callable[[], object]] = {
 }
 """What a data scientist does, in an order in which each finds what it needs."""
 
-QUESTIONS: dict[str, Callable[[], object]] = {
-    function.__name__: function for function in (runs, model_uris, newest_run, log_run)
+QUESTIONS: dict[str, Callable[..., object]] = {
+    function.__name__: function
+    for function in (runs, model_uris, newest_run, log_run, train_wine, predictions)
 }
 """What tests want besides."""
 
 
-def outcome(operation: Callable[[], object]) -> object:
+def outcome(operation: Callable[..., object], arguments: list[str]) -> object:
     try:
-        return operation()
+        return operation(*arguments)
     except exceptions.MlflowException as error:
         return {"status": error.get_http_status_code(), "error": str(error).partition("\n")[0]}
     except requests.HTTPError as error:
@@ -175,8 +197,10 @@ def main() -> None:
     result, sys.stdout = sys.stdout, sys.stderr
     known = OPERATIONS | QUESTIONS
     for line in sys.stdin:
-        names = json.loads(line) or list(OPERATIONS)
-        print(json.dumps({name: outcome(known[name]) for name in names}), file=result, flush=True)
+        wanted = json.loads(line) or list(OPERATIONS)
+        calls = [[one] if isinstance(one, str) else one for one in wanted]
+        answer = {name: outcome(known[name], arguments) for name, *arguments in calls}
+        print(json.dumps(answer), file=result, flush=True)
 
 
 if __name__ == "__main__":
