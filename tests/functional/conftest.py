@@ -6,8 +6,11 @@ import pytest
 
 from tests.functional import names
 
-SLOWEST = ("test_models", "test_migrate", "test_conformance", "test_proxy", "test_crashes")
-"""Modules that take minutes. They come first, so that no process is left with one in the end."""
+SLOWEST = (
+    *("test_migrate", "test_models", "test_backing", "test_proxy"),
+    *("test_crashes", "test_conformance", "test_images"),
+)
+"""Modules that take minutes, the longest first, so that no process is left with one in the end."""
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
