@@ -256,9 +256,6 @@ class Engine:
             with self.lock:
                 # Before the new Pebble can boot: what its watcher says of it must not be wiped
                 # away, since it says so only once.
-                unit.failure = None
-                unit.pod = ""
-                unit.noticed.clear()
                 events.new_pod(unit)
                 self.changed()
             self._unpack(world, unit, charm, app.resources)

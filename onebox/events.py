@@ -458,10 +458,13 @@ def failed(unit: model.Unit, hook: model.Hook, now: float, *, retry: bool) -> No
 
 def new_pod(unit: model.Unit) -> None:
     """Write down that the unit's pod is new: what lived in the old one is gone."""
+    unit.pod = ""
+    unit.failure = None
     unit.upgrade = unit.installed
     unit.replace = unit.stopped = unit.started = False
     unit.config = ""
     unit.boots.clear()
+    unit.noticed.clear()
     unit.workload.clear()
     unit.update_status = 0
 
