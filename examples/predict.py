@@ -25,12 +25,24 @@ def main() -> int:
     parser.add_argument("--model", default="models:/wine@champion", help="the model it serves")
     arguments = parser.parse_args()
 
-    rows = datasets.load_wine(as_frame=True).data.iloc[::20]
-    served = predict(arguments.url, rows)
-    expected = mlflow.pyfunc.load_model(arguments.model).predict(rows).tolist()
+    served, expected = compare(arguments.url, arguments.model)
     print(f"served:   {served}")
     print(f"expected: {expected}")
     return 0 if served == expected else 1
+
+
+def compare(url: str, model: str) -> tuple[list[int], list[int]]:
+    """Return what a served model predicts, and what the model itself does.
+
+    Args:
+        url: Address of the served model, without `/invocations`.
+        model: URI of the model.
+
+    Raises:
+        requests.HTTPError: The request was refused.
+    """
+    rows = datasets.load_wine(as_frame=True).data.iloc[::20]
+    return predict(url, rows), mlflow.pyfunc.load_model(model).predict(rows).tolist()
 
 
 def predict(url: str, rows: pandas.DataFrame) -> list[int]:

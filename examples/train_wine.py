@@ -22,9 +22,7 @@ SEED = 7
 
 def main() -> None:
     arguments = parse_arguments()
-    mlflow.set_experiment(EXPERIMENT)
-    version = train(arguments.epochs, arguments.model)
-    mlflow.MlflowClient().set_registered_model_alias(arguments.model, arguments.alias, version)
+    version = train(arguments.epochs, arguments.model, arguments.alias)
     print(f"models:/{arguments.model}@{arguments.alias} is version {version}")
 
 
@@ -36,12 +34,13 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def train(epochs: int, name: str) -> str:
-    """Train one model in a run of its own.
+def train(epochs: int, name: str, alias: str) -> str:
+    """Train one model in a run of its own, and give its version an alias.
 
     Args:
         epochs: Passes over the training data; accuracy and loss are logged after each.
         name: Name of the registered model.
+        alias: Alias of the new version.
 
     Returns:
         The version that the registry gave to it.
@@ -54,6 +53,7 @@ def train(epochs: int, name: str) -> str:
     classifier = linear_model.SGDClassifier(loss="log_loss", alpha=0.001, random_state=SEED)
     model = pipeline.Pipeline([("scale", scaler), ("classify", classifier)])
 
+    mlflow.set_experiment(EXPERIMENT)
     with mlflow.start_run():
         mlflow.log_params({"epochs": epochs, "alpha": classifier.alpha, "loss": classifier.loss})
         for epoch in range(1, epochs + 1):
@@ -75,7 +75,9 @@ def train(epochs: int, name: str) -> str:
             pip_requirements=mlflow.sklearn.get_default_pip_requirements(include_skops=True),
             registered_model_name=name,
         )
-    return str(logged.registered_model_version)
+    version = str(logged.registered_model_version)
+    mlflow.MlflowClient().set_registered_model_alias(name, alias, version)
+    return version
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ import tempfile
 from collections.abc import Callable
 
 import mlflow
-import mlflow.pyfunc
 import mlflow.sklearn
 import requests
 from mlflow import artifacts, exceptions
@@ -146,17 +145,12 @@ def log_run() -> object:
 
 def train_wine(name: str) -> object:
     """Train, log and register the example's model, and make it the champion."""
-    mlflow.set_experiment(wine.EXPERIMENT)
-    version = wine.train(epochs=2, name=name)
-    client.set_registered_model_alias(name, "champion", version)
-    return version
+    return wine.train(epochs=2, name=name, alias="champion")
 
 
 def predictions(url: str, uri: str) -> object:
     """What a served wine model says, and what the model that is named says itself."""
-    rows = datasets.load_wine(as_frame=True).data.iloc[::20]
-    own = mlflow.pyfunc.load_model(uri).predict(rows).tolist()
-    return [predict.predict(url, rows), own]
+    return predict.compare(url, uri)
 
 
 OPERATIONS: dict[str, Callable[..., object]] = {
