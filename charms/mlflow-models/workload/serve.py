@@ -145,9 +145,9 @@ def work(slot: Slot, listener: socket.socket) -> None:
         from mlflow import pyfunc
         from mlflow.pyfunc import scoring_server
 
-    # A model's flavour imports as much again.
-    with _Reported(slot), collector.paused():
-        application = scoring_server.init(pyfunc.load_model(slot.content["path"]))
+        # A model's flavour imports as much again.
+        with _Reported(slot):
+            application = scoring_server.init(pyfunc.load_model(slot.content["path"]))
     level = slot.content["log-level"]
     config = uvicorn.Config(
         application,
