@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import ops
 
+from mlflow_kit import container as kit
 from mlflow_kit import plan as plans
 from mlflow_kit import uris, workload
 from mlflow_kit.interfaces import database, object_storage
@@ -52,11 +53,7 @@ config, server, state, reports = _charm_modules("config", "server", "state", "re
 
 
 def programs() -> dict[str, str]:
-    folders = (CHARM / "workload", ROOT / "lib" / "mlflow_kit" / "container")
-    return {
-        name: next((folder / name).read_text() for folder in folders if (folder / name).is_file())
-        for name in server.PROGRAMS
-    }
+    return kit.programs(CHARM / "workload", server.PROGRAMS)
 
 
 def eventually(probe: Callable[[], T], seconds: float = 60, what: object = "it") -> T:

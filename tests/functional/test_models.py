@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 import ops
 import pytest
 
+from mlflow_kit import container as kit
 from mlflow_kit import plan as plans
 from mlflow_kit import problems, workload
 from mlflow_kit.interfaces import object_storage
@@ -280,7 +281,6 @@ class Unit:
         def read(path: str) -> str | None:
             return workload.read_text(self.container, path)
 
-        kit = ROOT / "lib/mlflow_kit/container"
         return self._charm.state.State(
             application="models",
             model="m",
@@ -295,12 +295,7 @@ class Unit:
                 )
                 for name in layout.SERVERS
             ),
-            programs={
-                path.name: path.read_text()
-                for folder in (CHARM / "workload", kit)
-                for path in folder.glob("*.py")
-                if path.name in layout.PROGRAM_FILES
-            },
+            programs=kit.programs(CHARM / "workload", layout.PROGRAM_FILES),
         )
 
     def until(self, holds: Callable[[], bool], seconds: float = WAIT) -> None:

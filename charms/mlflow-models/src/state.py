@@ -24,6 +24,8 @@ INGRESS = "ingress"
 MLFLOW = "mlflow"
 OBJECT_STORAGE = "object-storage"
 
+_PROGRAMS = Path(__file__).parent.parent / "workload"
+
 _Answer = TypeVar("_Answer")
 
 
@@ -110,7 +112,7 @@ def load(charm: ops.CharmBase) -> State | list[Problem]:
             )
             for name in layout.SERVERS
         ),
-        programs=_programs(),
+        programs=container.programs(_PROGRAMS, layout.PROGRAM_FILES),
         problems=(address,) if isinstance(address, Problem) else (),
     )
 
@@ -169,13 +171,3 @@ def _address(model: ops.Model) -> str | None:
     """Return the address that the ingress shall send requests to."""
     address = model.get_binding(INGRESS).network.bind_address
     return None if address is None else str(address)
-
-
-def _programs() -> Mapping[str, str]:
-    folders = (Path(__file__).parent.parent / "workload", Path(container.__file__).parent)
-    return {
-        path.name: path.read_text()
-        for folder in folders
-        for path in sorted(folder.glob("*.py"))
-        if path.name in layout.PROGRAM_FILES
-    }

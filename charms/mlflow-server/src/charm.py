@@ -33,7 +33,6 @@ _ENDPOINTS = (
 _MANIFESTS_LABEL = "notebook-manifests"
 
 _PROGRAMS = pathlib.Path(__file__).parent.parent / "workload"
-_SHARED = ("collector.py", "pebble_notify.py")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,12 +190,7 @@ class MlflowServerCharm(ops.CharmBase):
 
 
 def _programs() -> dict[str, str]:
-    """Read the programs that go into the container."""
-    shared = pathlib.Path(container.__path__[0])
-    return {
-        name: (shared if name in _SHARED else _PROGRAMS).joinpath(name).read_text("utf-8")
-        for name in server.PROGRAMS
-    }
+    return container.programs(_PROGRAMS, server.PROGRAMS)
 
 
 if __name__ == "__main__":
