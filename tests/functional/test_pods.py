@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import pathlib
+import select
 import signal
 import socket
 import subprocess
@@ -113,11 +114,22 @@ def podman_pids(pod: pods.Pod, prefix: str) -> list[int]:
 
 
 def kill(pids: Iterable[int | None]) -> None:
-    """Kill processes, and wait until they are gone."""
-    for pid in pids:
-        assert pid is not None
-        os.kill(pid, signal.SIGKILL)
-    eventually(lambda: "" if any(runs(pid) for pid in pids) else "gone")
+    """Kill processes, and wait until they are gone.
+
+    One whose command line is gone may still hold its files; a descriptor of a process is readable
+    only once it has let go of all.
+    """
+    with contextlib.ExitStack() as stack:
+        ends: list[int] = []
+        for pid in pids:
+            assert pid is not None
+            ends.append(os.pidfd_open(pid))
+            stack.callback(os.close, ends[-1])
+        for end in ends:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(end, signal.SIGKILL)
+        for end in ends:
+            assert select.select([end], [], [], 20)[0], "a killed process is still there"
 
 
 def runs(pid: int | None) -> bool:
