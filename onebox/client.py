@@ -6,7 +6,6 @@ import json
 import os
 import pathlib
 import socket
-import subprocess
 import sys
 import time
 import typing
@@ -79,6 +78,9 @@ def ensure_daemon() -> socket.socket:
     connection = _connect()
     if connection is not None:
         return connection
+    # Seldom needed, and slow to import.
+    import subprocess
+
     log = _log()
     try:
         log.parent.mkdir(parents=True, exist_ok=True)

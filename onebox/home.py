@@ -6,16 +6,14 @@ test run never touches a stack that another checkout runs on the same machine.
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import os
 import pathlib
+import typing
 
 CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
 
 
-@dataclasses.dataclass(frozen=True)
-class Home:
+class Home(typing.NamedTuple):
     """The state directory of one onebox.
 
     Attributes:
@@ -49,5 +47,8 @@ def find() -> Home:
     named = os.environ.get("ONEBOX_HOME")
     if named:
         return Home(pathlib.Path(named).resolve())
+    # Loads OpenSSL, which takes longer than all else of a `juju status`.
+    import hashlib
+
     digest = hashlib.sha256(str(CHECKOUT).encode()).hexdigest()[:6]
     return Home(pathlib.Path("/var/lib/onebox") / digest)

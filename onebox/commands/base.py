@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import pathlib
@@ -26,8 +25,7 @@ class CommandError(Exception):
     """A command failed; the text follows ``ERROR``, exit code 1."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Command:
+class Command(typing.NamedTuple):
     """A command: its function, whose docstring is its help, and its arguments."""
 
     name: str

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-import subprocess
 import sys
 import time
 import typing
@@ -210,6 +209,8 @@ def exec_(options: base.Options) -> None:
 )
 def ssh(options: base.Options) -> None:
     """Run a command, or a shell, in a container of a unit."""
+    import subprocess
+
     if options.words[:1] and options.words[0].startswith("-"):
         raise base.UsageError(f"ssh has no {options.words[0]} here: pods are entered without SSH")
     argv, environment = _enter(options, options.target)
@@ -247,6 +248,8 @@ def _enter(options: base.Options, target: str) -> tuple[list[str], dict[str, str
 )
 def scp(options: base.Options) -> None:
     """Copy one file to or from a container of a unit, named as UNIT:PATH."""
+    import subprocess
+
     words = [word for word in options.words if word != "--"]
     extra = [word for word in words if word.startswith("-")]
     if extra:
