@@ -23,6 +23,11 @@ _SETTLE = 5.0
 
 
 def _reconcile_events(charm: ops.CharmBase) -> tuple[ops.BoundEvent, ...]:
+    """List the events after which everything is looked at again.
+
+    Not relation-joined: Juju lets relation-changed for the same unit follow at once. And
+    relation-departed only where units, not their application, say what we read.
+    """
     on = charm.on
     relations = (state.BASIC_AUTH, state.INGRESS, state.PEERS, state.UPSTREAMS)
     return (
@@ -36,9 +41,8 @@ def _reconcile_events(charm: ops.CharmBase) -> tuple[ops.BoundEvent, ...]:
         on[CONTAINER].pebble_check_failed,
         on[CONTAINER].pebble_check_recovered,
         *(on[name].relation_created for name in relations),
-        *(on[name].relation_joined for name in relations),
         *(on[name].relation_changed for name in relations),
-        *(on[name].relation_departed for name in relations),
+        on[state.UPSTREAMS].relation_departed,
         *(on[name].relation_broken for name in relations),
     )
 
@@ -95,8 +99,9 @@ class HtpasswdProxyCharm(ops.CharmBase):
         event.set_results({"result": "the new password is in the secret of get-credentials"})
 
     def _on_collect_status(self, event: ops.CollectStatusEvent) -> None:
-        outcome = self._observe() if self._outcome is None else self._outcome
-        problems.report(event, outcome)
+        # After an event for which nothing was looked at, the status stays what it is.
+        if self._outcome is not None:
+            problems.report(event, self._outcome)
 
     def _reconcile(self) -> tuple[Problem, ...]:
         """Bring everything to what Juju says; return what is wrong."""
@@ -121,15 +126,6 @@ class HtpasswdProxyCharm(ops.CharmBase):
         health = workload.apply(self._container, plan, settle=_SETTLE)
         self._publish(found, health)
         return (*found.problems, *health.problems)
-
-    def _observe(self) -> tuple[Problem, ...]:
-        """Return what is wrong, without changing anything."""
-        found = self._load()
-        if not isinstance(found, state.State):
-            return (*found, *self._unready())
-        # Which users there are makes no difference to whether nginx runs.
-        plan = nginx.plan(found, users="")
-        return (*found.problems, *workload.observe(self._container, plan).problems)
 
     def _load(self) -> state.State | list[Problem]:
         options = state.options(self)

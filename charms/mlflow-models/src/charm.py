@@ -18,6 +18,11 @@ _MAX_EXAMPLE = 32 * 1024
 
 
 def _reconcile_events(charm: ops.CharmBase) -> tuple[ops.BoundEvent, ...]:
+    """List the events after which everything is looked at again.
+
+    Not relation-joined: Juju lets relation-changed for the same unit follow at once. Nor
+    relation-departed: applications, not their units, say what we read.
+    """
     on = charm.on
     relations = (state.INGRESS, state.MLFLOW, state.OBJECT_STORAGE)
     return (
@@ -31,9 +36,7 @@ def _reconcile_events(charm: ops.CharmBase) -> tuple[ops.BoundEvent, ...]:
         on[layout.CONTAINER].pebble_check_failed,
         on[layout.CONTAINER].pebble_check_recovered,
         *(on[name].relation_created for name in relations),
-        *(on[name].relation_joined for name in relations),
         *(on[name].relation_changed for name in relations),
-        *(on[name].relation_departed for name in relations),
         *(on[name].relation_broken for name in relations),
     )
 
@@ -92,15 +95,9 @@ class MlflowModelsCharm(ops.CharmBase):
         event.set_results(results)
 
     def _on_collect_status(self, event: ops.CollectStatusEvent) -> None:
-        found, active = self._outcome or self._observe()
-        problems.report(event, found, active)
-
-    def _observe(self) -> tuple[tuple[Problem, ...], str]:
-        """Return what is wrong, without changing anything."""
-        found = state.load(self)
-        if not isinstance(found, state.State):
-            return tuple(found), ""
-        return _outcome(found, workload.observe(self._container, scoring.plan(found)))
+        # After an event for which nothing was looked at, the status stays what it is.
+        if self._outcome is not None:
+            problems.report(event, *self._outcome)
 
     def _publish(self, found: state.State) -> None:
         for endpoint, bags in publish.outgoing(found).items():

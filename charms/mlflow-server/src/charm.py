@@ -58,7 +58,11 @@ class MlflowServerCharm(ops.CharmBase):
         framework.observe(self.on.collect_unit_status, self._on_collect_unit_status)
 
     def _reconcile_events(self) -> list[ops.BoundEvent]:
-        """List the events after which everything is looked at again."""
+        """List the events after which everything is looked at again.
+
+        Not relation-joined: Juju lets relation-changed for the same unit follow at once. And
+        relation-departed only where units, not their application, say what we read.
+        """
         relations = [self.on[endpoint] for endpoint in _ENDPOINTS]
         pebble = self.on[server.CONTAINER]
         return [
@@ -69,9 +73,8 @@ class MlflowServerCharm(ops.CharmBase):
             self.on.leader_elected,
             self.on.secret_changed,
             *(relation.relation_created for relation in relations),
-            *(relation.relation_joined for relation in relations),
             *(relation.relation_changed for relation in relations),
-            *(relation.relation_departed for relation in relations),
+            self.on["mariadb"].relation_departed,
             *(relation.relation_broken for relation in relations),
             pebble.pebble_ready,
             pebble.pebble_custom_notice,
@@ -105,8 +108,9 @@ class MlflowServerCharm(ops.CharmBase):
             event.set_results(publish.connection(loaded))
 
     def _on_collect_unit_status(self, event: ops.CollectStatusEvent) -> None:
-        outcome = self._outcome or self._observe(state.load(self))
-        problems.report(event, outcome.problems)
+        # After an event for which nothing was looked at, the status stays what it is.
+        if self._outcome is not None:
+            problems.report(event, self._outcome.problems)
 
     def _request(self) -> None:
         """Ask other applications for what we need."""
@@ -122,19 +126,10 @@ class MlflowServerCharm(ops.CharmBase):
         if isinstance(loaded, state.Unready):
             if loaded.stop:
                 workload.apply(self._container, server.stopped())
-            return self._observe(loaded)
-        if loaded.pending and not self._runs():
-            return _Outcome(loaded.pending, workload.Health(loaded.pending))
-        health = workload.apply(self._container, server.plan(loaded, _programs()))
-        return self._judge(loaded, health)
-
-    def _observe(self, loaded: state.State | state.Unready) -> _Outcome:
-        """Look at what is there, without changing anything."""
-        if isinstance(loaded, state.Unready):
             return _Outcome(loaded.problems, workload.Health(loaded.problems))
         if loaded.pending and not self._runs():
             return _Outcome(loaded.pending, workload.Health(loaded.pending))
-        health = workload.observe(self._container, server.plan(loaded, _programs()))
+        health = workload.apply(self._container, server.plan(loaded, _programs()))
         return self._judge(loaded, health)
 
     def _judge(self, loaded: state.State, health: workload.Health) -> _Outcome:

@@ -102,11 +102,8 @@ class MariadbCharm(ops.CharmBase):
             pebble.pebble_check_failed,
             pebble.pebble_check_recovered,
             relation.relation_created,
-            relation.relation_joined,
             relation.relation_changed,
-            relation.relation_departed,
             legacy.relation_created,
-            legacy.relation_joined,
             legacy.relation_broken,
         ):
             framework.observe(event, self._on_reconcile)
@@ -132,8 +129,9 @@ class MariadbCharm(ops.CharmBase):
         self._problems = (problems.maintenance("stopping"),)
 
     def _on_collect_status(self, event: ops.CollectStatusEvent) -> None:
-        # Whatever else the event was, the status is that of what runs now.
-        problems.report(event, self._reconcile() if self._problems is None else self._problems)
+        # After an event for which nothing was looked at, the status stays what it is.
+        if self._problems is not None:
+            problems.report(event, self._problems)
 
     def _reconcile(self) -> tuple[problems.Problem, ...]:
         if not self.unit.name.endswith("/0"):

@@ -40,7 +40,6 @@ class MinioCharm(ops.CharmBase):
             pebble.pebble_check_failed,
             pebble.pebble_check_recovered,
             relation.relation_created,
-            relation.relation_joined,
             relation.relation_changed,
         ):
             framework.observe(event, self._on_reconcile)
@@ -55,8 +54,9 @@ class MinioCharm(ops.CharmBase):
         self._problems = (problems.maintenance("stopping"),)
 
     def _on_collect_status(self, event: ops.CollectStatusEvent) -> None:
-        # Whatever else the event was, the status is that of what runs now.
-        problems.report(event, self._reconcile() if self._problems is None else self._problems)
+        # After an event for which nothing was looked at, the status stays what it is.
+        if self._problems is not None:
+            problems.report(event, self._problems)
 
     def _reconcile(self) -> tuple[problems.Problem, ...]:
         if not self.unit.name.endswith("/0"):
