@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from onebox import client, down, home, pods
 from tests.functional import names
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+DATA = pathlib.Path(__file__).parent / "data"
 IMAGE = "localhost/onebox/base:latest"
 
 
@@ -196,6 +198,11 @@ def new() -> Iterator[Box]:
             del os.environ["ONEBOX_HOME"]
         else:
             os.environ["ONEBOX_HOME"] = before
+
+
+def plain(into: pathlib.Path) -> pathlib.Path:
+    """Return the ``.charm`` file of a charm whose hooks take no time, and say nothing."""
+    return pathlib.Path(shutil.make_archive(str(into / "plain"), "zip", DATA / "plain"))
 
 
 def pack(folder: pathlib.Path, into: pathlib.Path) -> pathlib.Path:

@@ -28,7 +28,6 @@ from onebox import setup
 from tests.functional import box as boxes
 
 CHARMS = boxes.ROOT / "onebox" / "charms"
-REQUIRER = pathlib.Path(__file__).parent / "data" / "requirer"
 REQUESTED = json.dumps(["username", "password", "tls", "tls-ca", "uris"])
 
 # All that a careless quoting in SQL, in a shell, in a URI or in a connection string stumbles over.
@@ -37,7 +36,7 @@ ODD_NAME = "a=b x\"y'z`w \\back %s_ ;-- $(id) ünï/?#&"
 
 @dataclasses.dataclass
 class Relation:
-    """A relation between a backing charm and an application of the requirer charm."""
+    """A relation between a backing charm and an application of the plain charm."""
 
     box: boxes.Box
     provider: str
@@ -105,7 +104,7 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[boxes.Box]:
                 num_units=1,
                 resources={key: setup.ensure_image(image) for key, image in resources.items()},
             )
-        requirer = boxes.pack(REQUIRER, build)
+        requirer = boxes.plain(build)
         for name, image in clients.items():
             made.call(
                 "deploy",
@@ -539,9 +538,11 @@ class TestTraefik:
             relation.say(unit=True, host=json.dumps(self.HOST))
             yield relation
 
-    @staticmethod
-    def ask(relation: Relation, *, strip: bool = True) -> str:
+    @classmethod
+    def ask(cls, relation: Relation, *, strip: bool = True) -> str:
         relation.say(model='"m"', name='"one"', port="5000", strip__prefix="true" if strip else "")
+        # nginx takes up a new configuration a moment after it was told to.
+        relation.box.until("routed", lambda: cls.get(relation.box, "/m-one")[0] != 404)
         return json.loads(relation.heard()["ingress"])["url"]
 
     @staticmethod
@@ -622,7 +623,7 @@ class TestTraefik:
             # AND a unit that does not resolve costs the others nothing, either
             other.say(unit=True, host=json.dumps("nowhere.m.svc.cluster.local"))
             assert status(box, "traefik-k8s")[0] == "active"
-            assert self.get(box, "/m-two/")[0] == 502
+            box.until("routed", lambda: self.get(box, "/m-two/")[0] == 502)
             assert self.get(box, "/m-one/")[0] == 200
 
     def test_the_path_goes_with_the_relation(self, box: boxes.Box, route: Relation) -> None:

@@ -18,7 +18,6 @@ from onebox import client, daemon, model, pebble, pods
 from tests.e2e import machine
 from tests.functional import box as boxes
 
-DATA = pathlib.Path(__file__).parent / "data"
 KILLS = 30
 
 
@@ -138,7 +137,7 @@ class Mortal:
                 return
             self.kills -= 1
             point = [str(self._rng.randint(0, most)) for most in (20, 12)]
-            self.box.launch(str(DATA / "mortal.py"), *point)
+            self.box.launch(str(boxes.DATA / "mortal.py"), *point)
             while self.box.daemon.poll() is None:
                 if self.box.answers():
                     return
@@ -215,7 +214,7 @@ def end(mortal: Mortal, steps: list[Step], rng: random.Random) -> object:
 
 @pytest.fixture(scope="module")
 def charm(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    return boxes.pack(DATA / "probe", tmp_path_factory.mktemp("build"))
+    return boxes.plain(tmp_path_factory.mktemp("build"))
 
 
 def test_a_daemon_killed_between_any_two_writes_comes_to_the_same_end(
@@ -246,7 +245,7 @@ def test_a_pebble_that_is_up_before_its_pod_is_known_is_not_forgotten(
     with boxes.new() as box:
         # GIVEN a machine that is slow to say that a pod is there
         box.kill_daemon()
-        box.launch(str(DATA / "slow.py"))
+        box.launch(str(boxes.DATA / "slow.py"))
         box.until("the daemon answers", box.answers)
         box.deploy(charm, "a")
         box.settle()

@@ -8,17 +8,21 @@ import http.client
 import json
 import os
 import pathlib
+import re
 import select
 import signal
 import socket
 import subprocess
 import time
+import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pytest
 
 from onebox import pods, setup
 from tests.functional import names
+
+_Answer = typing.TypeVar("_Answer")
 
 ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
 SERVE = ["python3", "-m", "http.server", "--directory", "/srv", "8000"]
@@ -36,7 +40,7 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self.path))
 
 
-def eventually(question: Callable[[], str], seconds: float = 10) -> str:
+def eventually(question: Callable[[], _Answer], seconds: float = 10) -> _Answer:
     """Ask until the answer is true and no socket is in the way."""
     deadline = time.monotonic() + seconds
     while True:
@@ -217,12 +221,13 @@ def test_containers_share_the_network_and_nothing_else(podman: pods.Podman, imag
     pod = make_pod(image, containers=("web", "store"))
     podman.ensure(pod)
 
-    # THEN Pebble is process 1 in each, and each has another
-    commands = {
-        container: run(podman, pod, container, "cat", "/proc/1/cmdline")
-        for container in (None, "web", "store")
-    }
-    assert all(command.startswith("/charm/bin/pebble\0run") for command in commands.values())
+    # THEN Pebble is process 1 in each (as soon as runc has become it), and each has another
+    for container in (None, "web", "store"):
+        eventually(
+            lambda container=container: re.match(
+                r"/charm/bin/pebble\0run\0", run(podman, pod, container, "cat", "/proc/1/cmdline")
+            )
+        )
     assert boot_id(podman, pod.name, "web") != boot_id(podman, pod.name, "store")
 
     # AND what one writes the others do not see, but they reach its port on the loopback
