@@ -110,7 +110,8 @@ def ensure_daemon() -> socket.socket:
         if ended:
             break
         time.sleep(0.05)
-    lines = log.read_text(errors="replace").splitlines()[-5:]
+    # Whoever removes a onebox keeps daemons from starting, and takes the log away as well.
+    lines = log.read_text(errors="replace").splitlines()[-5:] if log.exists() else []
     raise ApiError(
         "the onebox daemon does not start; the end of its log:\n  " + "\n  ".join(lines)
     )

@@ -7,15 +7,20 @@ which may be gone; so it also works after a crash, and twice.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pathlib
 import select
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator
 
 from onebox import console, engine, home, images, pods
+
+_PATIENCE = 30.0
+"""Seconds for the daemon to end."""
 
 
 def down() -> int:
@@ -24,11 +29,20 @@ def down() -> int:
 
 
 def _down(where: home.Home) -> None:
+    with without_daemon(where) as killed:
+        removed = [f"the daemon (process {pid})" for pid in killed]
+        removed += _remove(where)
+    for line in removed or ["nothing was there"]:
+        console.say(f"removed {line}" if removed else line)
+    console.say(
+        f"kept what other checkouts share: {pods.cache()} and the images {images.REPOSITORY}/* "
+        "in Podman's storage"
+    )
+
+
+def _remove(where: home.Home) -> list[str]:
+    """Remove everything, and return what there was."""
     removed: list[str] = []
-    for pid in _daemon_processes(where):
-        _kill(pid)
-        removed.append(f"the daemon (process {pid})")
-    # Nobody starts new ones from here on.
     engine.kill_stale_hooks(where)
     if shutil.which("podman"):
         podman = pods.Podman(where.prefix, None, where.path)
@@ -37,15 +51,38 @@ def _down(where: home.Home) -> None:
             removed.append(f"network {where.prefix}")
         podman.destroy()
     removed += [f"mount {mount}" for mount in unmount(where)]
-    if any(path.name != "up.lock" for path in where.path.iterdir()):
+    if any(not path.name.endswith(".lock") for path in where.path.iterdir()):
         removed.append(f"the state in {where.path}")
     shutil.rmtree(where.path)
-    for line in removed or ["nothing was there"]:
-        console.say(f"removed {line}" if removed else line)
-    console.say(
-        f"kept what other checkouts share: {pods.cache()} and the images {images.REPOSITORY}/* "
-        "in Podman's storage"
-    )
+    return removed
+
+
+@contextlib.contextmanager
+def without_daemon(where: home.Home) -> Generator[list[int]]:
+    """Kill the daemon, and keep others from starting, as any `juju status` would start one.
+
+    Yields:
+        The processes that were killed.
+
+    Raises:
+        console.CommandError: something else holds the daemon's lock.
+    """
+    killed: list[int] = []
+    deadline = time.monotonic() + _PATIENCE
+    with (where.path / "daemon.lock").open("a") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                for pid in _daemon_processes(where):
+                    _kill(pid)
+                    killed.append(pid)
+            else:
+                break
+            if time.monotonic() > deadline:
+                raise console.CommandError(f"the daemon of {where.path} cannot be stopped")
+            time.sleep(0.05)
+        yield killed
 
 
 def _daemon_processes(where: home.Home) -> Iterator[int]:

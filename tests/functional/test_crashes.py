@@ -7,6 +7,7 @@ number of writes, and against one that is left alone.
 from __future__ import annotations
 
 import dataclasses
+import os
 import pathlib
 import random
 import typing
@@ -14,7 +15,7 @@ from collections.abc import Callable
 
 import pytest
 
-from onebox import client, daemon, model, pebble, pods
+from onebox import client, daemon, down, model, pebble, pods
 from tests.e2e import machine
 from tests.functional import box as boxes
 
@@ -256,6 +257,19 @@ def test_a_pebble_that_is_up_before_its_pod_is_known_is_not_forgotten(
         # THEN its Pebble is ready before the one who watches it would look again by himself
         box.settle(timeout=pebble.LONG_POLL / 2)
         assert "work-pebble-ready" in box.hooks("a/0", since)
+
+
+def test_no_daemon_starts_while_one_is_taken_down() -> None:
+    with boxes.new() as box:
+        # GIVEN a onebox that is being removed
+        with down.without_daemon(box.home) as killed:
+            assert killed == [box.daemon.pid]
+            assert box.ended(1)
+            # WHEN somebody looks at its status, as another terminal may do all the time
+            box.launch("-m", "onebox.daemon")
+            # THEN that brings nothing back
+            assert box.daemon.wait(30) == os.EX_TEMPFAIL
+        box.start_daemon()
 
 
 def leftovers(box: boxes.Box) -> list[str]:
