@@ -26,6 +26,7 @@ from onebox import (
     changes,
     events,
     home,
+    hookclient,
     hookserver,
     hooktools,
     model,
@@ -91,7 +92,7 @@ class Engine:
         run = directory.path / "run"
         for path in (tools, run):
             path.mkdir(parents=True, exist_ok=True)
-        install_tools(tools)
+        hookclient.install(tools)
         self._hooks = hookserver.HookServer(run / "hook.sock", self.lock)
 
     # Starting and stopping.
@@ -766,18 +767,6 @@ def _hook_variables(world: model.Model, hook: model.Hook) -> dict[str, str]:
         found["JUJU_ACTION_UUID"] = world.operations[hook.operation].uuid
         found["JUJU_ACTION_TAG"] = f"action-{hook.operation}"
     return found
-
-
-def install_tools(directory: pathlib.Path) -> None:
-    """Put the client of the hook tools in place, under each tool's name."""
-    client = directory / "hooktool"
-    source = pathlib.Path(__file__).with_name("hooktool")
-    shutil.copyfile(source, client)
-    client.chmod(0o755)
-    for name in hooktools.NAMES:
-        link = directory / name
-        if not link.is_symlink():
-            link.symlink_to("hooktool")
 
 
 def kill_stale_hooks(directory: home.Home) -> None:

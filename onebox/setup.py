@@ -22,7 +22,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from onebox import images, pods, progress
+from onebox import hookclient, images, pods, progress
 from tools import goprogram
 
 PROGRAMS = ("pebble", "minio")
@@ -43,8 +43,10 @@ _PACKAGES = {
     "debian-archive-keyring": "/usr/share/keyrings/debian-archive-keyring.gpg",
     "debootstrap": "/usr/sbin/debootstrap",
     "e2fsprogs": "/usr/sbin/mkfs.ext4",
+    "gcc": "/usr/bin/gcc",
     "iproute2": "/usr/sbin/tc",
     "iptables": "/usr/sbin/iptables",
+    "libc6-dev": "/usr/include/stdio.h",
     "netavark": "/usr/lib/podman/netavark",
     "podman": "/usr/bin/podman",
     "runc": "/usr/sbin/runc",
@@ -80,6 +82,10 @@ def ensure_all() -> None:
         SetupError: something cannot be done.
     """
     ensure_system()
+    try:
+        hookclient.build()
+    except hookclient.CompileError as error:
+        raise SetupError(str(error)) from error
     _ensure(PROGRAMS, images.read().values())
 
 

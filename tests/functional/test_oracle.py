@@ -23,7 +23,7 @@ import yaml
 from hypothesis import strategies as st
 from ops import testing
 
-from onebox import changes, engine, events, hookserver, hooktools, model
+from onebox import changes, engine, events, hookclient, hookserver, hooktools, model
 
 MIRROR = pathlib.Path(__file__).parent / "data" / "mirror"
 METADATA = yaml.safe_load((MIRROR / "metadata.yaml").read_text())
@@ -90,7 +90,7 @@ class Stage:
         lock = threading.Condition(threading.RLock())
         tools = self._root / "tools"
         tools.mkdir()
-        engine.install_tools(tools)
+        hookclient.install(tools)
         server = hookserver.HookServer(self._root / "hook.sock", lock)
         server.start()
         context = hooktools.Context(

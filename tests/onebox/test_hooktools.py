@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import pathlib
-import subprocess
 import typing
 
 import hypothesis
@@ -483,12 +481,3 @@ def test_databags_hold_any_text(bag: dict[str, str]) -> None:
     context.commit()
     expected = {key: value for key, value in bag.items() if value}
     assert get(stage.hook("b/0"), "relation-get", "-r", "db:7", "-", "a/0") == expected
-
-
-def test_the_charm_s_side_is_strict_and_without_warnings() -> None:
-    # It does not load what would check this each time that it runs.
-    client = pathlib.Path(hooktools.__file__).with_name("hooktool")
-    done = subprocess.run(
-        ["perl", "-Mstrict", "-wc", client], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, f"{client} syntax OK\n")
