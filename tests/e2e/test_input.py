@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import pathlib
 import time
-from collections.abc import Iterator
+import typing
+from collections.abc import Iterator, Mapping
 
 import jubilant
 import pytest
@@ -85,29 +87,32 @@ def serving(access: stack.Access) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("serving")
-@pytest.mark.parametrize("how", ["garbage", "partial"])
 @pytest.mark.parametrize("wire", WIRES, ids=str)
-def test_a_databag_that_cannot_be_read(juju: jubilant.Juju, wire: Wire, how: str) -> None:
+def test_a_databag_that_cannot_be_read(juju: jubilant.Juju, wire: Wire) -> None:
     number, before = relation(juju, wire)
     assert before, f"{wire} has no data"
-    value = GARBAGE if how == "garbage" else ""
-    # WHEN every value in it is something else, or nothing
-    write(juju, wire, number, dict.fromkeys(before, value))
+    # WHEN every value in it is something else, and then nothing
     try:
-        # THEN the reader says which endpoint, unless the writer has put it right by then
-        def noticed(status: jubilant.Status) -> bool:
-            current, message = users.message(status, wire.reader)
-            assert GARBAGE not in message
-            if wire.endpoint in message:
-                assert current in {"blocked", "waiting"}
-                return True
-            idle = jubilant.all_agents_idle(status)
-            return idle and (tolerates(wire, how) or relation(juju, wire)[1] == before)
-
-        users.until(juju, noticed)
+        for how, value in {"garbage": GARBAGE, "partial": ""}.items():
+            write(juju, wire, number, dict.fromkeys(before, value))
+            # THEN the reader says which endpoint, unless the writer has put it right by then
+            users.until(juju, lambda status, how=how: noticed(juju, status, wire, how, before))
     finally:
         write(juju, wire, number, before)
     users.settle(juju)
+
+
+def noticed(
+    juju: jubilant.Juju, status: jubilant.Status, wire: Wire, how: str, before: dict[str, str]
+) -> bool:
+    """Return whether a reader has seen what was written, and says so if it has to."""
+    current, message = users.message(status, wire.reader)
+    assert GARBAGE not in message
+    idle = jubilant.all_agents_idle(status)
+    if idle and wire.endpoint in message:
+        assert current in {"blocked", "waiting"}
+        return True
+    return idle and (tolerates(wire, how) or relation(juju, wire)[1] == before)
 
 
 def tolerates(wire: Wire, how: str) -> bool:
@@ -116,50 +121,90 @@ def tolerates(wire: Wire, how: str) -> bool:
     return how == "partial" and (wire.reader, wire.endpoint) in spare
 
 
-@pytest.mark.usefixtures("serving")
-@pytest.mark.parametrize(
-    ("unit", "option", "value", "allowed"),
-    [
-        (SERVER, "workers", "0", "1 to 16"),
-        (SERVER, "workers", "17", "1 to 16"),
-        (SERVER, "log-level", "loud", "debug, info"),
-        (SERVER, "bucket", "No_Bucket", "3 to 63"),
-        (SERVER, "database", "drop table;", "letters, digits"),
-        (SERVER, "allowed-hosts", "a b,c:80", "host names"),
-        (SERVER, "external-url", "javascript:alert(1)", "http or https"),
-        (MODELS, "workers", "0", "1 to 64"),
-        (MODELS, "request-timeout", "0", "1 to 3600"),
-        (MODELS, "log-level", "loud", "critical"),
-        (MODELS, "models-uri", "file:///etc/passwd", "models:/"),
-        (PROXY, "realm", 'x"; return 200;', "letters, digits"),
-        (PROXY, "username", "a:b", "1 to 64"),
-        (PROXY, "username", "relation-1", "relation-"),
+BAD_OPTIONS = {
+    SERVER: [
+        ("workers", "0", "1 to 16"),
+        ("workers", "17", "1 to 16"),
+        ("log-level", "loud", "debug, info"),
+        ("bucket", "No_Bucket", "3 to 63"),
+        ("database", "drop table;", "letters, digits"),
+        ("allowed-hosts", "a b,c:80", "host names"),
+        ("external-url", "javascript:alert(1)", "http or https"),
     ],
-)
-def test_an_option_that_is_out_of_range(
-    juju: jubilant.Juju, unit: str, option: str, value: str, allowed: str
-) -> None:
-    application = unit.partition("/")[0]
-    before = juju.config(application).get(option)
-    juju.config(application, {option: value})
+    MODELS: [
+        ("workers", "0", "1 to 64"),
+        ("request-timeout", "0", "1 to 3600"),
+        ("log-level", "loud", "critical"),
+        ("models-uri", "file:///etc/passwd", "models:/"),
+    ],
+    PROXY: [
+        ("realm", 'x"; return 200;', "letters, digits"),
+        ("username", "a:b", "1 to 64"),
+        ("username", "relation-1", "relation-"),
+    ],
+}
+"""By unit: an option, a value that it does not take, and words that say what it does take."""
+
+
+@pytest.mark.usefixtures("serving")
+def test_options_that_are_out_of_range(juju: jubilant.Juju) -> None:
+    before = {unit: juju.config(unit.partition("/")[0]) for unit in BAD_OPTIONS}
+    wrong: dict[str, str] = {}
     try:
-        status = users.until(juju, lambda status: users.message(status, unit)[0] == "blocked")
-        message = users.message(status, unit)[1]
-        # THEN one sentence says which option, which value and what is allowed
-        assert option in message
-        assert allowed in message
-        assert value.partition(",")[0][:8] in message
+        # WHEN in each charm one option after the other is wrong
+        for row in itertools.zip_longest(*BAD_OPTIONS.values()):
+            bad = {unit: one for unit, one in zip(BAD_OPTIONS, row, strict=True) if one}
+            for unit, (option, value, _) in bad.items():
+                set_alone(juju, unit, {option: value}, wrong.get(unit), before[unit])
+                wrong[unit] = option
+            # THEN one sentence says which option, which value and what is allowed
+            for unit, words in bad.items():
+                users.until(juju, lambda status, unit=unit, words=words: says(status, unit, words))
     finally:
-        if before is None:
-            juju.config(application, reset=option)
-        else:
-            juju.config(application, {option: before})
+        for unit, option in wrong.items():
+            set_alone(juju, unit, {}, option, before[unit])
     users.settle(juju)
+
+
+def set_alone(
+    juju: jubilant.Juju,
+    unit: str,
+    values: dict[str, str],
+    other: str | None,
+    before: Mapping[str, typing.Any],
+) -> None:
+    """Set options of a unit's application, and another one back to what it was before."""
+    back = {} if other is None or other in values else {other: before.get(other)}
+    known = {option: value for option, value in back.items() if value is not None}
+    reset = [option for option in back if option not in known]
+    juju.config(unit.partition("/")[0], {**known, **values}, reset=reset)
+
+
+def says(status: jubilant.Status, unit: str, words: tuple[str, str, str]) -> bool:
+    """Return whether a unit is blocked by an option, and tells its value and what is allowed."""
+    option, value, allowed = words
+    current, message = users.message(status, unit)
+    shown = value.partition(",")[0][:8]
+    return current == "blocked" and all(part in message for part in (option, shown, allowed))
 
 
 NAMES = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code).isalnum()) + "._@-"
 
 
+@pytest.fixture(scope="module")
+def accounts(made: users.Made) -> Iterator[str]:
+    """The secret of option users."""
+    juju = jubilant.Juju(model=stack.MODEL)
+    uri = juju.add_secret("bad-accounts", {"users": "good:long enough a password"})
+    juju.grant_secret(uri, stack.PROXY)
+    juju.config(stack.PROXY, {"users": uri})
+    yield uri
+    juju.config(stack.PROXY, reset="users")
+    juju.remove_secret(uri)
+    users.settle(juju)
+
+
+@pytest.mark.usefixtures("serving")
 @pytest.mark.parametrize(
     ("lines", "reason"),
     [
@@ -174,22 +219,17 @@ NAMES = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code).isalnum()) 
     ],
 )
 def test_accounts_that_cannot_be(
-    juju: jubilant.Juju, serving: None, lines: str, reason: str
+    juju: jubilant.Juju, accounts: str, lines: str, reason: str
 ) -> None:
-    uri = juju.add_secret("bad-accounts", {"users": lines})
-    juju.grant_secret(uri, stack.PROXY)
-    juju.config(stack.PROXY, {"users": uri})
-    try:
-        status = users.until(juju, lambda status: users.message(status, PROXY)[0] == "blocked")
-        message = users.message(status, PROXY)[1]
-        assert reason in message
-        # and nothing of a password
-        for password in (line.partition(":")[2] for line in lines.splitlines()):
-            assert not password or password not in message
-    finally:
-        juju.config(stack.PROXY, reset="users")
-        juju.remove_secret(uri)
-    users.settle(juju)
+    # WHEN the secret of option users has something else
+    juju.update_secret(accounts, {"users": lines})
+    # THEN the status says what is wrong
+    status = users.until(juju, lambda status: reason in users.message(status, PROXY)[1])
+    current, message = users.message(status, PROXY)
+    assert current == "blocked"
+    # and nothing of a password
+    for password in (line.partition(":")[2] for line in lines.splitlines()):
+        assert not password or password not in message
 
 
 def test_every_character_that_can_be_typed(juju: jubilant.Juju, access: stack.Access) -> None:
