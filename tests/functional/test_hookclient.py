@@ -7,6 +7,7 @@ import os
 import pathlib
 import subprocess
 import threading
+import typing
 from collections.abc import Iterator, Mapping
 
 import pytest
@@ -64,7 +65,7 @@ class Tools:
 def tools(tmp_path: pathlib.Path) -> Iterator[Tools]:
     made = Tools(tmp_path)
     server = hookserver.HookServer(tmp_path / "hook.sock", threading.Condition())
-    server.open("context", Heard())  # type: ignore[arg-type]
+    server.open("context", typing.cast("hooktools.Context", Heard()))
     server.start()
     yield made
     server.stop()
