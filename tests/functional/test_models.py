@@ -42,22 +42,17 @@ STORE = object_storage.ObjectStorage(
 )
 WAIT = 120.0
 
-# Rows for the wine model, and what the model itself says of them.
-OWN_PREDICTIONS = """
-import json, sys
-import mlflow.pyfunc
-from sklearn import datasets
-rows = datasets.load_wine(as_frame=True).data.iloc[::20]
-model = mlflow.pyfunc.load_model(sys.argv[1])
-body = {"dataframe_split": rows.to_dict(orient="split")}
-print(json.dumps([body, model.predict(rows).tolist()]))
-"""
-
-# Folders that are no good models: one without the file that makes it one, one whose flavour is
-# not in the image, one that raises while it is loaded, and one that looks around.
-MODELS = """
+# All that the tests need in the registry and in the stores, by one process: importing MLflow and
+# scikit-learn is most of its work. Two versions of a wine model, what the model itself predicts,
+# a copy of the first version in a bucket; and folders that are no good models: one without the
+# file that makes it one, one whose flavour is not in the image, one that raises while it is
+# loaded, and one that looks around.
+PREPARE = """
 import json, pathlib, sys
-import mlflow
+import boto3, mlflow, mlflow.artifacts, mlflow.pyfunc
+from sklearn import datasets
+sys.path.insert(0, "/tmp")
+import train_wine
 
 SPY = '''
 import pathlib
@@ -80,40 +75,47 @@ def _load_pyfunc(path):
     return Spy()
 '''
 
-def model(name, loader, code=""):
-    folder = pathlib.Path("/tmp/models") / name
-    (folder / "code").mkdir(parents=True)
-    (folder / "code" / f"{loader}.py").write_text(code) if code else None
+def folder(name, loader, code=""):
+    made = pathlib.Path("/tmp/models") / name
+    (made / "code").mkdir(parents=True)
+    (made / "code" / f"{loader}.py").write_text(code) if code else None
     flavour = {"loader_module": loader, "code": "code", "python_version": "3.11.2"}
     text = json.dumps({"flavors": {"python_function": flavour}, "mlflow_version": "3.17.2"})
-    (folder / "MLmodel").write_text(text)
-    return folder
+    (made / "MLmodel").write_text(text)
+
+def upload(url, key, secret):
+    copy = pathlib.Path(mlflow.artifacts.download_artifacts("models:/wine/1", dst_path="/tmp/up"))
+    store = boto3.client(
+        "s3", endpoint_url=url, aws_access_key_id=key, aws_secret_access_key=secret
+    )
+    store.create_bucket(Bucket="models")
+    for file in copy.rglob("*"):
+        if file.is_file():
+            store.upload_file(str(file), "models", f"wine/v 1/{file.relative_to(copy)}")
 
 mlflow.set_tracking_uri("http://localhost:5000")
-(pathlib.Path("/tmp/models/nothing")).mkdir(parents=True)
+train_wine.train(1, "wine", "first")
+version = train_wine.train(10, "wine", "champion")
+upload(*json.load(sys.stdin))
+pathlib.Path("/tmp/models/nothing").mkdir(parents=True)
 pathlib.Path("/tmp/models/nothing/readme").write_text("no model")
-model("exotic", "exotic_flavour")
-model("broken", "broken_loader", "def _load_pyfunc(path):\\n    raise RuntimeError('canary')")
-model("spy", "spy_loader", SPY)
-with mlflow.start_run() as run:
+folder("exotic", "exotic_flavour")
+folder("broken", "broken_loader", "def _load_pyfunc(path):\\n    raise RuntimeError('canary')")
+folder("spy", "spy_loader", SPY)
+with mlflow.start_run() as odd:
     mlflow.log_artifacts("/tmp/models")
-print(run.info.run_id)
-"""
-
-UPLOAD = """
-import json, pathlib, sys
-import boto3, mlflow.artifacts
-import mlflow
-url, key, secret = json.load(sys.stdin)
-mlflow.set_tracking_uri("http://localhost:5000")
-folder = pathlib.Path(mlflow.artifacts.download_artifacts("models:/wine/1", dst_path="/tmp/up"))
-store = boto3.client(
-    "s3", endpoint_url=url, aws_access_key_id=key, aws_secret_access_key=secret
-)
-store.create_bucket(Bucket="models")
-for file in folder.rglob("*"):
-    if file.is_file():
-        store.upload_file(str(file), "models", f"wine/v 1/{file.relative_to(folder)}")
+found = mlflow.MlflowClient().get_model_version("wine", version)
+rows = datasets.load_wine(as_frame=True).data.iloc[::20]
+predicted = mlflow.pyfunc.load_model(f"models:/wine/{version}").predict(rows)
+print(json.dumps({
+    "version": version,
+    "model": found.source.split("/")[-1],
+    "run": found.run_id,
+    "experiment": mlflow.get_run(found.run_id).info.experiment_id,
+    "body": {"dataframe_split": rows.to_dict(orient="split")},
+    "predictions": predicted.tolist(),
+    "odd": odd.info.run_id,
+}))
 """
 
 
@@ -196,12 +198,13 @@ class World:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def example(self, name: str, *arguments: str) -> str:
-        """Run one of the example programs where scikit-learn is."""
-        self.container("mlflow-models").push("/tmp/example.py", (EXAMPLES / name).read_text())
-        environment = {"MLFLOW_TRACKING_URI": TRACKING_URI}
-        program = ("python3", "/tmp/example.py", *arguments)
-        return self.run("mlflow-models", *program, environment=environment)
+    def prepare(self) -> dict[str, typing.Any]:
+        """Fill registry and stores with what the tests ask for, and return its names."""
+        program = (EXAMPLES / "train_wine.py").read_text()
+        self.container("mlflow-models").push("/tmp/train_wine.py", program)
+        login = json.dumps([STORE.url, STORE.access_key, STORE.secret_key])
+        printed = self.run("mlflow-models", "python3", "-c", PREPARE, stdin=login)
+        return json.loads(printed.splitlines()[-1])
 
     @property
     def address(self) -> str:
@@ -401,57 +404,42 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     made = World(tmp_path_factory.mktemp("models"))
     try:
         made.start()
-        made.example("train_wine.py", "--epochs", "1", "--alias", "first")
-        made.example("train_wine.py", "--epochs", "10")
-        login = json.dumps([STORE.url, STORE.access_key, STORE.secret_key])
-        made.run("mlflow-models", "python3", "-c", UPLOAD, stdin=login)
         yield made
     finally:
         made.stop()
 
 
 @pytest.fixture(scope="module")
-def odd(world: World) -> str:
-    """The run with folders that are no good models."""
-    return world.run("mlflow-models", "python3", "-c", MODELS).split()[-1]
+def prepared(world: World) -> dict[str, typing.Any]:
+    return world.prepare()
 
 
 @pytest.fixture(scope="module")
-def unit(world: World, charm: Charm) -> Unit:
+def odd(prepared: dict[str, typing.Any]) -> str:
+    """The run with folders that are no good models."""
+    return prepared["odd"]
+
+
+@pytest.fixture(scope="module")
+def unit(world: World, charm: Charm, prepared: dict[str, typing.Any]) -> Unit:
     """One unit for all: each test says what shall be served, which may be served already."""
     return Unit(world, charm)
 
 
 @pytest.fixture(scope="module")
-def wine(world: World) -> dict[str, typing.Any]:
+def wine(prepared: dict[str, typing.Any]) -> dict[str, typing.Any]:
     """The version that is the champion, and the other names of the same model."""
-    names = """
-import json
-import mlflow
-mlflow.set_tracking_uri("http://localhost:5000")
-found = mlflow.MlflowClient().get_model_version_by_alias("wine", "champion")
-model = found.source.split("/")[-1]
-run = mlflow.get_run(found.run_id)
-print(json.dumps([found.version, model, run.info.run_id, run.info.experiment_id]))
-"""
-    text = world.run("mlflow-models", "python3", "-c", names)
-    version, model, run, experiment = json.loads(text.splitlines()[-1])
-    environment = {"MLFLOW_TRACKING_URI": TRACKING_URI}
-    own = world.run(
-        *("mlflow-models", "python3", "-c", OWN_PREDICTIONS, f"models:/wine/{version}"),
-        environment=environment,
-    )
-    body, predictions = json.loads(own.splitlines()[-1])
+    version, model, run = (prepared[key] for key in ("version", "model", "run"))
     return {
-        "body": body,
-        "predictions": predictions,
+        "body": prepared["body"],
+        "predictions": prepared["predictions"],
         "uris": [
             "models:/wine@champion",
             f"models:/wine/{version}",
             "models:/wine/latest",
             f"models:/{model}",
             f"runs:/{run}/model",
-            f"mlflow-artifacts:/{experiment}/models/{model}/artifacts",
+            f"mlflow-artifacts:/{prepared['experiment']}/models/{model}/artifacts",
         ],
     }
 
@@ -519,7 +507,8 @@ def test_a_wrong_uri_is_refused_and_the_previous_model_answers(
         # THEN the reason is said, and the same process answers as before
         assert unit.found[0].kind is problems.Kind.BLOCKED
         assert unit.message == f"models-uri {uri} {reason}; models:/wine/2 is still served"
-        assert unit.servers == before
+        # One that has failed to load says so, and then ends.
+        eventually(lambda: unit.servers == before, WAIT)
         assert ask(world, wine["body"]) == (200, {"predictions": wine["predictions"]})
 
 
