@@ -6,9 +6,6 @@
 # The environment that tools/bootstrap makes.
 BIN := .venv/bin
 
-# A terminal shows what is at work; a log only gets what has ended.
-SPINNER := $$(test -t 2 || echo --parallel-no-spinner)
-
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
@@ -25,8 +22,8 @@ images: bootstrap ## Build the workload images; with REGISTRY=host:port also pus
 	@$(BIN)/python -m onebox.setup $(if $(REGISTRY),--registry $(REGISTRY))
 
 test: bootstrap ## Run every check and test that needs no Juju controller (root)
-	@$(BIN)/tox run-parallel $(SPINNER) -e lint,unit,pack,collect,functional
-	@$(BIN)/tox run -e e2e
+	@$(BIN)/tox run-parallel --parallel-no-spinner -e lint,unit,pack,collect
+	@$(BIN)/tox run -e functional,e2e
 
 format: bootstrap ## Format the sources
 	@$(BIN)/tox -q run -e format
