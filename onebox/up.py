@@ -36,7 +36,7 @@ def up() -> int:
 def _up(where: home.Home) -> None:
     began = time.monotonic()
     console.say(
-        "onebox installs Debian packages that are missing (Podman and what it needs), keeps\n"
+        "onebox installs Debian packages that are missing (Podman and what it needs, gcc), keeps\n"
         f"programs in {pods.cache()}, images in Podman's storage, and its state in\n"
         f"{where.path}. `make down` removes the state, the pods and their network again."
     )
