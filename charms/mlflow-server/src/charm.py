@@ -129,7 +129,8 @@ class MlflowServerCharm(ops.CharmBase):
             return _Outcome(loaded.problems, workload.Health(loaded.problems))
         if loaded.pending and not self._runs():
             return _Outcome(loaded.pending, workload.Health(loaded.pending))
-        health = workload.apply(self._container, server.plan(loaded, _programs()))
+        programs = container.programs(_PROGRAMS, server.PROGRAMS)
+        health = workload.apply(self._container, server.plan(loaded, programs))
         return self._judge(loaded, health)
 
     def _judge(self, loaded: state.State, health: workload.Health) -> _Outcome:
@@ -182,10 +183,6 @@ class MlflowServerCharm(ops.CharmBase):
 
     def _runs(self) -> bool:
         return workload.runs(self._container, server.SERVICE)
-
-
-def _programs() -> dict[str, str]:
-    return container.programs(_PROGRAMS, server.PROGRAMS)
 
 
 if __name__ == "__main__":
