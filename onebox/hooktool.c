@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,9 +22,13 @@ struct text {
     size_t length, room;
 };
 
-static void fail(const char *what, const char *why)
+static _Noreturn void fail(const char *format, ...)
 {
-    fprintf(stderr, "ERROR %s%s%s\n", what, why ? ": " : "", why ? why : "");
+    va_list values;
+    va_start(values, format);
+    fputs("ERROR ", stderr);
+    vfprintf(stderr, format, values);
+    fputc('\n', stderr);
     exit(1);
 }
 
@@ -34,7 +39,7 @@ static char *end(struct text *text, size_t more)
         text->room = 2 * text->room + more;
         text->data = realloc(text->data, text->room);
         if (!text->data)
-            fail("out of memory", NULL);
+            fail("out of memory");
     }
     return text->data + text->length;
 }
@@ -60,17 +65,15 @@ static void append_stream(struct text *text, int descriptor, const char *name)
         if (got > 0)
             text->length += (size_t)got;
         else if (errno != EINTR)
-            fail(name, strerror(errno));
+            fail("cannot read %s: %s", name, strerror(errno));
     }
 }
 
 static void append_file(struct text *text, const char *path)
 {
     int descriptor = open(path, O_RDONLY | O_CLOEXEC);
-    if (descriptor < 0) {
-        fprintf(stderr, "ERROR cannot read %s: %s\n", path, strerror(errno));
-        exit(1);
-    }
+    if (descriptor < 0)
+        fail("cannot read %s: %s", path, strerror(errno));
     append_stream(text, descriptor, path);
     close(descriptor);
 }
@@ -99,16 +102,16 @@ static struct text request(const char *tool, int count, char **arguments)
                 append_file(&input, arguments[i]);
         }
         const char *path = content_file(tool, arguments[i]);
-        struct text argument = {0};
         if (path) {
+            struct text argument = {0};
             append(&argument, arguments[i], strcspn(arguments[i], "#"));
             append(&argument, "=", 1);
             append_file(&argument, path);
+            append_field(&fields, argument.data, argument.length);
+            free(argument.data);
         } else {
-            append(&argument, arguments[i], strlen(arguments[i]));
+            append_field(&fields, arguments[i], strlen(arguments[i]));
         }
-        append_field(&fields, argument.data, argument.length);
-        free(argument.data);
     }
     const char *context = getenv("JUJU_CONTEXT_ID");
     char number[16];
@@ -126,10 +129,10 @@ static int onebox(void)
     const char *path = getenv("JUJU_AGENT_SOCKET_ADDRESS");
     int descriptor = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (!path || strlen(path) >= sizeof address.sun_path)
-        fail("JUJU_AGENT_SOCKET_ADDRESS is no path of a socket", NULL);
+        fail("JUJU_AGENT_SOCKET_ADDRESS is no path of a socket");
     strcpy(address.sun_path, path);
     if (descriptor < 0 || connect(descriptor, (struct sockaddr *)&address, sizeof address) != 0)
-        fail("cannot reach onebox", strerror(errno));
+        fail("cannot reach onebox: %s", strerror(errno));
     return descriptor;
 }
 
@@ -141,7 +144,7 @@ static void send_all(int descriptor, struct text message)
         if (more >= 0)
             sent += (size_t)more;
         else if (errno != EINTR)
-            fail("onebox went away", NULL);
+            fail("onebox went away");
     }
 }
 
@@ -152,12 +155,12 @@ static struct text receive(FILE *answer)
     if (fgets(head, sizeof head, answer))
         text.length = strtoull(head, &rest, 10);
     if (rest == head || *rest != '\n')
-        fail("onebox went away", NULL);
+        fail("onebox went away");
     text.data = malloc(text.length + 1);
     if (!text.data)
-        fail("out of memory", NULL);
+        fail("out of memory");
     if (fread(text.data, 1, text.length, answer) != text.length)
-        fail("onebox went away", NULL);
+        fail("onebox went away");
     text.data[text.length] = '\0';
     return text;
 }
@@ -175,6 +178,6 @@ int main(int count, char **arguments)
     fwrite(error.data, 1, error.length, stderr);
     fwrite(output.data, 1, output.length, stdout);
     if (fflush(stdout) != 0)
-        fail("standard output", strerror(errno));
+        fail("cannot write: %s", strerror(errno));
     return atoi(code.data);
 }
