@@ -200,13 +200,18 @@ def new() -> Iterator[Box]:
             os.environ["ONEBOX_HOME"] = before
 
 
-def plain(into: pathlib.Path) -> pathlib.Path:
-    """Return the ``.charm`` file of a charm whose hooks take no time, and say nothing."""
-    return pathlib.Path(shutil.make_archive(str(into / "plain"), "zip", DATA / "plain"))
+def zipped(name: str, into: pathlib.Path) -> pathlib.Path:
+    """Return the ``.charm`` file of a charm without ops, whose hooks take next to no time.
+
+    Args:
+        name: ``plain``, which says nothing, or ``probe``, which tells what Juju does to it.
+        into: a folder for the file.
+    """
+    return pathlib.Path(shutil.make_archive(str(into / name), "zip", DATA / name))
 
 
 def pack(folder: pathlib.Path, into: pathlib.Path) -> pathlib.Path:
-    """Pack a charm's folder, and return the ``.charm`` file."""
+    """Pack the folder of a charm with ops, and return the ``.charm`` file."""
     subprocess.run(
         [sys.executable, ROOT / "tools" / "pack.py", "--build-dir", into, folder], check=True
     )

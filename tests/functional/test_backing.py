@@ -104,7 +104,7 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[boxes.Box]:
                 num_units=1,
                 resources={key: setup.ensure_image(image) for key, image in resources.items()},
             )
-        requirer = boxes.plain(build)
+        requirer = boxes.zipped("plain", build)
         for name, image in clients.items():
             made.call(
                 "deploy",
@@ -734,11 +734,20 @@ def test_a_second_unit_says_what_to_do_and_takes_nothing_away(box: boxes.Box) ->
         shown = box.unit("postgresql-k8s/1")["workload-status"]
         assert shown["message"] == "PostgreSQL serves from one unit here: scale to 1"
         assert relation.heard() == answer
-        assert TestPostgresql.sql(box, answer, account, "SELECT 1") == "1"
+        box.until("it serves", lambda: serves(box, answer, account))
         # AND goes without harm
         box.call("remove_units", application="postgresql-k8s", num_units=1)
         box.settle()
-        assert TestPostgresql.sql(box, answer, account, "SELECT 1") == "1"
+        box.until("it serves", lambda: serves(box, answer, account))
+
+
+def serves(box: boxes.Box, answer: Mapping[str, str], account: Mapping[str, str]) -> bool:
+    """Whether the database answers; a name may be unknown while Podman's DNS reads its list."""
+    try:
+        return TestPostgresql.sql(box, answer, account, "SELECT 1") == "1"
+    except boxes.CommandError as error:
+        assert "name resolution" in str(error)
+        return False
 
 
 def test_no_secret_is_in_a_log(box: boxes.Box) -> None:

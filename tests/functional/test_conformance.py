@@ -20,12 +20,10 @@ import pytest
 
 from tests.functional import box as boxes
 
-PROBE = pathlib.Path(__file__).parent / "data" / "probe"
-
 
 @pytest.fixture(scope="module")
 def charm(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    return boxes.pack(PROBE, tmp_path_factory.mktemp("build"))
+    return boxes.zipped("probe", tmp_path_factory.mktemp("build"))
 
 
 @pytest.fixture(scope="module")
@@ -175,25 +173,29 @@ class TestMistakes:
         assert box.unit("b/0")["workload-status"]["current"] == "active"
 
     def test_what_is_deferred_waits_for_the_next_event_and_is_lost_with_the_pod(
-        self, box: boxes.Box
+        self, box: boxes.Box, tmp_path: pathlib.Path
     ) -> None:
         def deferred() -> list[str]:
-            return [x["JUJU_DISPATCH_PATH"] for x in box.journal("b/0") if "deferred" in x]
+            return box.run("d/0", "cat", "/var/lib/juju/storage/deferred").splitlines()
 
+        charm = boxes.pack(boxes.DATA / "deferring", tmp_path)
+        box.call("deploy", charm=str(charm), application="d", num_units=1)
+        box.settle()
         since = box.mark()
-        box.call("config_set", application="b", values={"misbehave": "config-changed:defer"})
+        box.call("config_set", application="d", values={"defer": "true"})
         box.settle()
-        assert box.hooks("b/0", since) == ["config-changed"]
+        assert box.hooks("d/0", since) == ["config-changed"]
         assert deferred() == ["hooks/config-changed"]
-        act(box, "b/0", text="any event")
-        assert deferred() == ["hooks/config-changed", "actions/answer"]
-        box.call("fault", kind="kill-pods", unit="b/0")
-        box.until("a new pod", lambda: "start" in box.hooks("b/0", since))
+        box.call("run", unit="d/0", action="look", params={})
         box.settle()
-        # The journal is the new pod's: its first hook was upgrade-charm, with nothing to do.
+        assert deferred() == ["hooks/config-changed", "actions/look"]
+        box.call("fault", kind="kill-pods", unit="d/0")
+        box.until("a new pod", lambda: "start" in box.hooks("d/0", since))
+        box.settle()
+        # The notes are the new pod's: its first hook was upgrade-charm, with nothing to do.
         assert deferred()[0] == "hooks/config-changed"
-        box.call("config_set", application="b", values={"misbehave": ""})
-        box.settle()
+        box.call("remove_application", application="d")
+        box.until("gone", lambda: "d" not in box.call("status")["applications"])
 
     def test_a_hook_that_is_killed_is_run_again(self, box: boxes.Box) -> None:
         since = box.mark()

@@ -215,7 +215,7 @@ def end(mortal: Mortal, steps: list[Step], rng: random.Random) -> object:
 
 @pytest.fixture(scope="module")
 def charm(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    return boxes.plain(tmp_path_factory.mktemp("build"))
+    return boxes.zipped("plain", tmp_path_factory.mktemp("build"))
 
 
 def test_a_daemon_killed_between_any_two_writes_comes_to_the_same_end(

@@ -20,13 +20,12 @@ import pytest
 from onebox import model, stack
 from tests.functional import box as boxes
 
-PROBE = pathlib.Path(__file__).parent / "data" / "probe"
 IMAGES = {"work-image": boxes.IMAGE}
 
 
 @pytest.fixture(scope="module")
 def charm(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    return boxes.pack(PROBE, tmp_path_factory.mktemp("build"))
+    return boxes.zipped("probe", tmp_path_factory.mktemp("build"))
 
 
 @pytest.fixture(scope="module")
