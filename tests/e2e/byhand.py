@@ -121,5 +121,5 @@ def watch(juju: jubilant.Juju, until: Callable[[str, str], bool]) -> Seen:
         return until(*current)
 
     # More often than others look: a status may last for one hook only.
-    juju.wait(look, delay=0.2, successes=1, timeout=users.TIMEOUT)
+    users.until(juju, look, delay=0.2)
     return seen

@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import subprocess
+import time
 import typing
 import urllib.error
 import urllib.request
@@ -24,8 +25,8 @@ HOME = home.Home(home.find().path.with_name(f"e2e-{home.find().path.name}{_PROCE
 
 PROGRAMS = pathlib.Path(__file__).with_name("programs")
 EXAMPLES = home.CHECKOUT / "examples"
-DELAY = 0.7
-"""Seconds between two looks at the status: each look takes processor time from the stack."""
+DELAY = 0.5
+"""Seconds between two looks: each takes processor time from the stack."""
 
 TIMEOUT = 240.0
 """Seconds for the stack to be active again after a change, on two busy cores."""
@@ -252,6 +253,38 @@ def http(
             return Answer(error.code, dict(error.headers), error.read().decode())
 
 
+class _Looking(jubilant.Juju):
+    """Gets what `juju status --format json` prints from the daemon, as that does.
+
+    Tests look hundreds of times, and half of a program's time is its start.
+    """
+
+    def cli(self, *_: str, include_model: bool = True, stdin: str | None = None) -> str:
+        return json.dumps(client.call("status", model=self.model))
+
+
+def until(
+    juju: jubilant.Juju,
+    ready: Callable[[jubilant.Status], bool],
+    timeout: float = TIMEOUT,
+    delay: float = DELAY,
+) -> jubilant.Status:
+    """Wait for a state that may be gone a moment later.
+
+    Args:
+        juju: the model.
+        ready: says of a status whether it is the one.
+        timeout: in seconds.
+        delay: seconds between two looks.
+    """
+    model = _Looking(model=juju.model)
+    deadline = time.monotonic() + timeout
+    while not ready(status := model.status()):
+        assert time.monotonic() < deadline, f"still not after {timeout:.0f} s:\n{status}"
+        time.sleep(delay)
+    return status
+
+
 def settle(juju: jubilant.Juju, timeout: float = TIMEOUT) -> jubilant.Status:
     """Wait until everything is active and nothing is left to do."""
 
@@ -259,22 +292,15 @@ def settle(juju: jubilant.Juju, timeout: float = TIMEOUT) -> jubilant.Status:
         if not (jubilant.all_active(status) and jubilant.all_agents_idle(status)):
             return False
         rest(juju, timeout)
-        return jubilant.all_active(juju.status())
+        return jubilant.all_active(_Looking(model=juju.model).status())
 
     rest(juju, timeout)
-    return juju.wait(settled, delay=DELAY, successes=1, timeout=timeout)
+    return until(juju, settled, timeout)
 
 
 def rest(juju: jubilant.Juju, timeout: float) -> None:
     """Wait until no hook is left to run, without looking at the status again and again."""
-    client.call("settle", {"timeout": timeout}, model=str(juju.model))
-
-
-def until(
-    juju: jubilant.Juju, ready: Callable[[jubilant.Status], bool], timeout: float = TIMEOUT
-) -> jubilant.Status:
-    """Wait for a state that may be gone a moment later."""
-    return juju.wait(ready, delay=DELAY, successes=1, timeout=timeout)
+    client.call("settle", {"timeout": timeout}, model=juju.model)
 
 
 def message(status: jubilant.Status, unit: str) -> tuple[str, str]:
