@@ -447,10 +447,14 @@ def wine(prepared: dict[str, typing.Any]) -> dict[str, typing.Any]:
 def test_every_form_of_uri_gives_the_predictions_of_the_model(
     world: World, unit: Unit, wine: dict[str, typing.Any]
 ) -> None:
+    servers = []
     for uri in wine["uris"]:
         unit.configure(models_uri=uri)
         unit.until_active()
         assert ask(world, wine["body"]) == (200, {"predictions": wine["predictions"]}), uri
+        servers.append(unit.servers)
+    # These are names of one model, for which one server is enough.
+    assert servers == servers[:1] * len(wine["uris"])
     unit.configure(models_uri="s3://models/wine/v 1")
     unit.until_active()
     status, answer = ask(world, wine["body"])

@@ -38,7 +38,13 @@ def served(state: State) -> Slot | None:
 def served_uri(state: State) -> str:
     """Return the URI of the model that answers, with an alias resolved; empty for none."""
     slot = served(state)
-    return str((slot.content or {}).get("uri", "")) if slot else ""
+    if slot is None or slot.content is None:
+        return ""
+    model = state.result.model
+    if model is not None and model.serial == slot.content.get("serial"):
+        # By another name, perhaps, than the server was started with.
+        return model.uri
+    return str(slot.content.get("uri", ""))
 
 
 def _model(state: State) -> tuple[Problem, ...]:

@@ -12,6 +12,9 @@ from collections.abc import Mapping, Sequence
 
 from reports import Slot, Status
 
+_NAMES = frozenset({"generation", "uri"})
+"""What tells slots and models apart for people and reports: to a server, `serial` is the model."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Assignment:
@@ -55,9 +58,9 @@ def assign(wanted: Mapping[str, object] | None, slots: Sequence[Slot]) -> tuple[
 
 
 def holder_of(wanted: Mapping[str, object] | None, slots: Sequence[Slot]) -> Slot | None:
-    """Return the slot that was asked for just this."""
+    """Return the slot that was asked for just this, by whatever URI."""
     for slot in slots:
-        if slot.content is not None and wanted is not None and wanted == _without_number(slot):
+        if slot.content is not None and wanted is not None and _same(wanted, slot.content):
             return slot
     return None
 
@@ -85,5 +88,7 @@ def _kept(slot: Slot) -> Assignment:
     return Assignment(slot.name, slot.content or {})
 
 
-def _without_number(slot: Slot) -> Mapping[str, object]:
-    return {key: value for key, value in (slot.content or {}).items() if key != "generation"}
+def _same(one: Mapping[str, object], other: Mapping[str, object]) -> bool:
+    """Whether a server that does the one need not be started to do the other."""
+    keys = (one.keys() | other.keys()) - _NAMES
+    return all(one.get(key) == other.get(key) for key in keys)

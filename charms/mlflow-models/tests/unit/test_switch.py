@@ -85,6 +85,18 @@ def test_a_change_of_options_takes_over_like_a_new_model(unit: Unit):
     assert unit.running == {"serve-b", "fetch"}
 
 
+def test_another_name_of_the_same_model_starts_no_server(unit: Unit):
+    # GIVEN a served version WHEN it is named as the run that logged it
+    unit.serving()
+    slot = unit.json(layout.slot_file("serve-a"))
+    unit.configure(models_uri="runs:/1234/model")
+    unit.fetched(serial=1, uri="runs:/1234/model")
+    # THEN the same server goes on, and the status has the new name
+    assert unit.running == {"serve-a", "fetch"}
+    assert unit.json(layout.slot_file("serve-a")) == slot
+    assert unit.status == testing.ActiveStatus("serving runs:/1234/model")
+
+
 def test_emptying_the_option_stops_everything(unit: Unit):
     unit.serving()
     unit.configure(models_uri="")
