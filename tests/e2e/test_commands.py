@@ -9,7 +9,7 @@ import jubilant
 import pytest
 
 from onebox import stack
-from tests.e2e import byhand, users
+from tests.e2e import byhand, machine, users
 
 
 def test_the_status_names_every_relation_that_is_missing(hand: byhand.Hand) -> None:
@@ -80,13 +80,18 @@ def test_actions_tell_how_to_connect(hand: byhand.Hand) -> None:
 
 
 def test_an_option_is_set_shown_and_reset(hand: byhand.Hand) -> None:
-    juju = hand.juju
-    juju.config(stack.SERVER, {"log-level": "warning"})
-    assert juju.config(stack.SERVER)["log-level"] == "warning"
+    juju, option = hand.juju, "notebook-object-storage"
+    workload = f"{byhand.MODEL}.{stack.SERVER}-0.mlflow"
+    before = machine.workloads(users.HOME, byhand.MODEL)[workload]
+    assert before
+    juju.config(stack.SERVER, {option: True})
+    assert juju.config(stack.SERVER)[option] is True
     users.settle(juju)
-    juju.config(stack.SERVER, reset="log-level")
-    assert juju.config(stack.SERVER)["log-level"] == "info"
+    juju.config(stack.SERVER, reset=option)
+    assert juju.config(stack.SERVER)[option] is False
     users.settle(juju)
+    # It concerns notebooks, so nothing is restarted.
+    assert machine.workloads(users.HOME, byhand.MODEL)[workload] == before
 
 
 def test_show_unit_has_the_databags(hand: byhand.Hand) -> None:
