@@ -453,8 +453,9 @@ def test_every_form_of_uri_gives_the_predictions_of_the_model(
         unit.until_active()
         assert ask(world, wine["body"]) == (200, {"predictions": wine["predictions"]}), uri
         servers.append(unit.servers)
-    # These are names of one model, for which one server is enough.
-    assert servers == servers[:1] * len(wine["uris"])
+    # Three are names of one version, for which one server is enough. By the others MLflow's client
+    # brings the same model without the file in which it notes the version, or with one of its own.
+    assert servers[0] == servers[1] == servers[2]
     unit.configure(models_uri="s3://models/wine/v 1")
     unit.until_active()
     status, answer = ask(world, wine["body"])
