@@ -178,8 +178,7 @@ class TestMistakes:
         def deferred() -> list[str]:
             return box.run("d/0", "cat", "/var/lib/juju/storage/deferred").splitlines()
 
-        charm = boxes.pack(boxes.DATA / "deferring", tmp_path)
-        box.call("deploy", charm=str(charm), application="d", num_units=1)
+        box.deploy(boxes.pack(boxes.DATA / "deferring", tmp_path), "d")
         box.settle()
         since = box.mark()
         box.call("config_set", application="d", values={"defer": "true"})
