@@ -41,11 +41,10 @@ print(len(sources), *[
 TRACKING = """
 import boto3, psycopg2, pymysql, uvloop, httptools
 import mlflow.server.fastapi_app
-import mlflow.version
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 store = SqlAlchemyStore("sqlite:////tmp/mlflow.db", "/tmp/artifacts")
 experiment = store.create_experiment("wine")
-print(store.get_experiment(experiment).name, mlflow.version.VERSION)
+print(store.get_experiment(experiment).name)
 """
 
 SERVING = """
@@ -117,10 +116,8 @@ def test_the_mlflow_of_all_images_is_one() -> None:
 
 @pytest.mark.parametrize("name", ["mlflow", "lookalike-mlflow"])
 def test_the_tracking_server_has_what_it_imports(built: dict[str, str], name: str) -> None:
-    printed = run(built[name], "python3", "-c", TRACKING)
-
-    assert printed.splitlines()[-1] == f"wine {pins('mlflow')['mlflow']}"
-    assert run(built[name], "sh", "-c", "command -v mlflow")
+    assert run(built[name], "python3", "-c", TRACKING).splitlines()[-1] == "wine"
+    assert run(built[name], "mlflow", "--version").endswith(pins("mlflow")["mlflow"])
 
 
 def test_a_model_is_saved_loaded_and_served(built: dict[str, str]) -> None:
