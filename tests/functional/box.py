@@ -49,7 +49,7 @@ class Box:
         self.call("settle", timeout=timeout)
 
     def deploy(self, charm: pathlib.Path, name: str, units: int = 1, **more: typing.Any) -> None:
-        """Deploy the probe charm."""
+        """Deploy a charm whose container is ``work``, as those in ``data`` have it."""
         self.call(
             "deploy",
             charm=str(charm),

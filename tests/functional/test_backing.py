@@ -742,13 +742,15 @@ def test_a_second_unit_says_what_to_do_and_takes_nothing_away(box: boxes.Box) ->
 
 
 def serves(box: boxes.Box, answer: Mapping[str, str], account: Mapping[str, str]) -> bool:
-    """Whether the database answers; a name may be unknown while Podman's DNS reads its list."""
+    """Whether the database's name is known: not while Podman's DNS reads its list anew."""
     try:
-        return TestPostgresql.sql(box, answer, account, "SELECT 1") == "1"
+        found = TestPostgresql.sql(box, answer, account, "SELECT 1")
     except boxes.CommandError as error:
         if "name resolution" not in str(error):
             raise
         return False
+    assert found == "1"
+    return True
 
 
 def test_no_secret_is_in_a_log(box: boxes.Box) -> None:
