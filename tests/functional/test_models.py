@@ -453,9 +453,10 @@ def test_every_form_of_uri_gives_the_predictions_of_the_model(
         unit.until_active()
         assert ask(world, wine["body"]) == (200, {"predictions": wine["predictions"]}), uri
         servers.append(unit.servers)
-    # Three are names of one version, for which one server is enough. By the others MLflow's client
-    # brings the same model without the file in which it notes the version, or with one of its own.
+    # One server is enough for the names of one version, and one for the model's own and its run's:
+    # with a version MLflow's client brings a file more, in which it notes which one.
     assert servers[0] == servers[1] == servers[2]
+    assert servers[3] == servers[4]
     unit.configure(models_uri="s3://models/wine/v 1")
     unit.until_active()
     status, answer = ask(world, wine["body"])

@@ -85,8 +85,8 @@ def test_a_change_of_options_takes_over_like_a_new_model(unit: Unit):
     assert unit.running == {"serve-b", "fetch"}
 
 
-def test_another_name_of_the_same_model_starts_no_server(unit: Unit):
-    # GIVEN a served version WHEN it is named as the run that logged it
+def test_another_uri_of_the_same_files_starts_no_server(unit: Unit):
+    # GIVEN a served model WHEN another URI brings the same files
     unit.serving()
     slot = unit.json(layout.slot_file("serve-a"))
     unit.configure(models_uri="runs:/1234/model")
