@@ -1,14 +1,17 @@
-"""Start clean: what runs before this one have left behind is removed."""
+"""A clean start, an order of the modules, and the servers that several modules need."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
-from tests.functional import names
+from mlflow_kit.interfaces import object_storage
+from tests.functional import names, stack
 
 SLOWEST = (
     *("test_migrate", "test_models", "test_crashes", "test_backing"),
-    *("test_proxy", "test_conformance", "test_images"),
+    *("test_proxy", "test_serve", "test_workload", "test_conformance", "test_images", "test_pods"),
 )
 """Modules that take minutes, the longest first, so that no process is left with one in the end.
 One of few tests, as test_crashes, is early, too: pytest-xdist lines up the next one behind it."""
@@ -23,3 +26,36 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order = {name: number for number, name in enumerate(SLOWEST)}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
+@pytest.fixture(scope="module")
+def all_pods(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Pods]:
+    found = stack.Pods(tmp_path_factory.mktemp("pods"))
+    yield found
+    found.destroy()
+
+
+@pytest.fixture(scope="module")
+def storage(all_pods: stack.Pods) -> object_storage.ObjectStorage:
+    return stack.minio(all_pods)
+
+
+@pytest.fixture(scope="module")
+def postgresql(all_pods: stack.Pods) -> stack.Database:
+    return stack.postgresql(all_pods)
+
+
+@pytest.fixture(scope="module")
+def mariadb(all_pods: stack.Pods) -> stack.Database:
+    return stack.mariadb(all_pods)
+
+
+@pytest.fixture(params=["postgresql", "mariadb"])
+def db(request: pytest.FixtureRequest) -> stack.Database:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def unit(all_pods: stack.Pods) -> Iterator[stack.Server]:
+    with stack.server_pod(all_pods, "mlflow") as found:
+        yield found

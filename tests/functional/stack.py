@@ -365,6 +365,14 @@ class Server:
         text = workload.read_text(self.container, path)
         return [f"{p.kind.value}: {p.message}" for p in reports.problem(text)]
 
+    def head(self) -> str:
+        """Return the revision of the schema that this MLflow needs."""
+        script = (
+            "import sys; sys.path.append('/opt/mlflow-charm'); import stores;"
+            "print(stores.revisions().head)"
+        )
+        return run(self.container, "python3", "-c", script).strip()
+
     def wait_for(self, program: str, *states: str, seconds: float = 90) -> None:
         eventually(lambda: self.said(program) in states, seconds, f"{program}: {states}")
 
