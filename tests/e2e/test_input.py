@@ -261,9 +261,13 @@ def test_every_character_that_can_be_typed(juju: jubilant.Juju, access: stack.Ac
         juju.config(stack.PROXY, reset="users")
         juju.remove_secret(uri)
     users.settle(juju)
-    # THEN they are gone with the option
+    # THEN they are gone with the option, as soon as nginx has read its new configuration
     for login in accounts.items():
-        assert users.http(access.tracking_uri, login=login).status == 401
+        users.until(
+            juju,
+            lambda _, login=login: users.http(access.tracking_uri, login=login).status == 401,
+            timeout=10,
+        )
 
 
 def test_a_bundle_with_faults_deploys_nothing(juju: jubilant.Juju, tmp_path: pathlib.Path) -> None:
