@@ -212,8 +212,8 @@ def test_a_killed_server_leaves_no_workers_and_comes_back(two_workers):
     )
     stack.run(unit.container, "python3", "-c", script)
 
-    # THEN its workers end, too, and new ones serve
-    stack.eventually(lambda: not {*before} & {*server_processes(unit)})
+    # THEN its workers end, too, before Pebble would give up to wait for them, and new ones serve
+    stack.eventually(lambda: not {*before} & {*server_processes(unit)}, seconds=15)
     stack.eventually(lambda: works(unit))
     assert len(server_processes(unit)) == 4
 

@@ -10,7 +10,7 @@ SERVER_USER = 584792
 """Numeric user and group of the servers: `_daemon_` in Canonical's rocks."""
 FETCHER_USER = 584793
 
-SERVER_FILES = ("collector.py", "handover.py", "pebble_notify.py", "serve.py")
+SERVER_FILES = ("collector.py", "handover.py", "orphans.py", "pebble_notify.py", "serve.py")
 PROGRAM_FILES = ("fetch.py", *SERVER_FILES)
 PROGRAMS = "/opt/mlflow-models"
 SETTINGS = "/etc/mlflow-models"

@@ -36,6 +36,7 @@ from pathlib import Path
 
 import collector
 import handover
+import orphans
 import pebble_notify
 import uvicorn
 
@@ -156,17 +157,9 @@ def work(slot: Slot, listener: socket.socket) -> None:
         access_log=level == "debug",
         timeout_graceful_shutdown=_DRAIN,
     )
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    orphans.end_with_parent()
     handover.offer(listener, slot.report_file.with_suffix(f".{os.getpid()}.sock"))
     Server(config, slot).run(sockets=[listener])
-
-
-def _end_with(parent: int) -> None:
-    """End this worker when its parent was killed: it would answer with its model for ever."""
-    multiprocessing.connection.wait([parent])
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def supervise(slot: Slot, listener: socket.socket) -> None:

@@ -20,6 +20,7 @@ PROGRAMS = (
     "application.py",
     "collector.py",
     "migrate.py",
+    "orphans.py",
     "pebble_notify.py",
     "s3_credentials.py",
     "serve.py",

@@ -12,7 +12,6 @@ import importlib.metadata
 import json
 import os
 import pathlib
-import signal
 import sys
 import time
 
@@ -26,9 +25,6 @@ _CHECK = "mlflow"
 """Name of the Pebble check that the charm defines for the server."""
 
 _APPLICATION = ("--app-dir", str(pathlib.Path(__file__).parent), "application:app")
-
-_WORKER = b"multiprocessing"
-"""In the command line of uvicorn's workers, which are not to be taken for a migration."""
 
 
 def schema(config: stores.Stores) -> tuple[str, dict[str, str | None]]:
@@ -63,30 +59,6 @@ def wait(config: stores.Stores, report: stores.Report) -> None:
         time.sleep(_PAUSE)
 
 
-def end_leftovers() -> None:
-    """End the workers of a server that was killed: they live on, and hold the port.
-
-    What tells is that the process that led their group, as Pebble starts each service, is gone.
-    """
-    for folder in pathlib.Path("/proc").glob("[0-9]*"):
-        pid = int(folder.name)
-        try:
-            if folder.stat().st_uid != os.getuid() or _WORKER not in _command(folder):
-                continue
-            leader = os.getpgid(pid)
-            if not pathlib.Path(f"/proc/{leader}").exists():
-                os.kill(pid, signal.SIGKILL)
-                while _command(folder):
-                    # The port is free when it has ended; a zombie has no command line.
-                    time.sleep(0.05)
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-
-
-def _command(folder: pathlib.Path) -> bytes:
-    return (folder / "cmdline").read_bytes()
-
-
 def announce() -> None:
     """Have a process of its own tell the charm as soon as the server answers.
 
@@ -110,7 +82,6 @@ def main(server: str, config: str, state: str) -> None:
     loaded = stores.load(config)
     report = stores.Report(state)
     wait(loaded, report)
-    end_leftovers()
     report("serving", mlflow=importlib.metadata.version("mlflow"))
     announce()
     # MLflow's own command would import MLflow once more, start its job runner and stay as an
