@@ -101,6 +101,10 @@ DISPATCH = """\
 #!/bin/sh
 # Juju runs this file for every event. Nothing is started but Python itself; -S leaves the
 # machine's own site-packages out, as a virtual environment would.
+case "$JUJU_DISPATCH_PATH" in
+# No charm here acts on it: relation-changed for the same unit follows at once.
+hooks/*-relation-joined) exit 0 ;;
+esac
 JUJU_CHARM_DIR="${JUJU_CHARM_DIR:-${0%/*}}"
 PYTHONPATH="$JUJU_CHARM_DIR/lib:$JUJU_CHARM_DIR/venv"
 export JUJU_CHARM_DIR PYTHONPATH

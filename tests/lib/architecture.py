@@ -140,6 +140,14 @@ def no_stored_state(module: Module) -> Iterator[Finding]:
 
 
 @rule(IN_CHARMS)
+def no_relation_joined(module: Module) -> Iterator[Finding]:
+    """A charm's `dispatch` starts nothing for it, since relation-changed follows at once."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Attribute) and node.attr == "relation_joined":
+            yield node, "relation-joined is observed"
+
+
+@rule(IN_CHARMS)
 def status_is_collected(module: Module) -> Iterator[Finding]:
     """Status has one source, or the last writer wins."""
     for node in ast.walk(module.tree):

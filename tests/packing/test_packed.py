@@ -148,14 +148,30 @@ def test_dispatch_runs(unpacked: Path, python: str, tmp_path: Path):
         assert set(statuses) <= {"active", "blocked", "maintenance", "waiting"}
 
 
-def test_dispatch_runs_an_action(packed: dict[str, Path], tmp_path: Path):
+@pytest.fixture
+def noop(packed: dict[str, Path], tmp_path: Path) -> Path:
+    """The no-op charm, unpacked."""
     folder = tmp_path / "charm"
     with zipfile.ZipFile(packed[NOOP.name]) as archive:
         archive.extractall(folder)
     (folder / "dispatch").chmod(0o755)
-    environ = _environment(folder, sys.executable, tmp_path)
+    return folder
+
+
+def test_dispatch_starts_nothing_for_an_event_that_another_follows(noop: Path, tmp_path: Path):
+    started = tmp_path / "started"
+    environ = _environment(noop, sys.executable, tmp_path)
+    (tmp_path / "tools" / "python3").write_text(f"#!/bin/sh\n: > '{started}'\n")
+    _dispatch(noop, environ, "hooks/ingress-relation-joined", "ingress-relation-joined")
+    assert not started.exists()
+    _dispatch(noop, environ, "hooks/ingress-relation-changed", "ingress-relation-changed")
+    assert started.exists()
+
+
+def test_dispatch_runs_an_action(noop: Path, tmp_path: Path):
+    environ = _environment(noop, sys.executable, tmp_path)
     environ |= {"JUJU_ACTION_NAME": "echo", "JUJU_ACTION_UUID": "1"}
-    calls = _dispatch(folder, environ, "actions/echo", "")
+    calls = _dispatch(noop, environ, "actions/echo", "")
     assert "action-set text=back" in calls
 
 
