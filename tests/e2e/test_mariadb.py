@@ -35,6 +35,8 @@ def mariadb(hand: byhand.Hand) -> Generator[byhand.Hand]:
     juju.remove_relation(*POSTGRESQL)
     yield hand
     juju.integrate(*POSTGRESQL)
+    # Until its hooks have run the server is active with MariaDB.
+    users.rest(juju, users.TIMEOUT)
     users.until(juju, lambda status: status.apps[stack.SERVER].is_active)
 
 
