@@ -27,7 +27,13 @@ def main() -> None:
         mlflow.log_param("alpha", model.alpha)
         mlflow.log_metric("r2", score)
         mlflow.log_text("Ridge regression on the diabetes data.", "notes.txt")
-        logged = mlflow.sklearn.log_model(model, name="model", input_example=features.head(3))
+        logged = mlflow.sklearn.log_model(
+            model,
+            name="model",
+            input_example=features.head(3),
+            # Left to find them out, MLflow would load the model once more in another process.
+            pip_requirements=mlflow.sklearn.get_default_pip_requirements(include_skops=True),
+        )
 
     stored = mlflow.get_run(run.info.run_id)
     loaded = mlflow.sklearn.load_model(logged.model_uri)
