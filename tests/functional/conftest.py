@@ -11,7 +11,7 @@ from tests.functional import names, stack
 
 SLOWEST = (
     *("test_migrate", "test_models", "test_crashes", "test_backing"),
-    *("test_proxy", "test_serve", "test_workload", "test_conformance", "test_images", "test_pods"),
+    *("test_proxy", "test_serve", "test_conformance", "test_images", "test_workload", "test_pods"),
 )
 """Modules that take minutes, the longest first, so that no process is left with one in the end.
 One of few tests, as test_crashes, is early, too: pytest-xdist lines up the next one behind it."""
