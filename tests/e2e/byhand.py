@@ -13,6 +13,7 @@ from tests.e2e import users
 MODEL = "hand"
 BUILD = home.CHECKOUT / "build"
 SERVER, MODELS = f"{stack.SERVER}/0", f"{stack.MODELS}/0"
+TRACKING_URI = f"http://{stack.SERVER}.{MODEL}.svc.cluster.local:5000"
 
 Seen = list[tuple[str, str]]
 """Statuses of a unit with their messages, in order, without repetitions."""
@@ -27,26 +28,20 @@ class Hand:
         alone: statuses of the server with no relation.
         stored: statuses once it has an object store.
         complete: statuses once it has a database, until it is active.
+        client: MLflow's client in a pod, straight at the server: no password is in this model.
+            It has to be a pod: where no proxy keeps MLflow from it, the server sends clients to
+            the object store for downloads, by a name that is known inside only.
     """
 
     juju: jubilant.Juju
     alone: Seen
     stored: Seen
     complete: Seen
+    client: users.Client
 
     def address(self, unit: str) -> str:
         """Return the IP address of a unit."""
         return self.juju.status().get_units(unit.partition("/")[0])[unit].address
-
-    def client(self) -> users.Client:
-        """MLflow's client in a pod, straight at the server: no password is in this model.
-
-        It has to be a pod: where no proxy keeps MLflow from it, the server sends clients to the
-        object store for downloads, by a name that is known inside only.
-        """
-        return users.Client(
-            {"MLFLOW_TRACKING_URI": f"http://{self.address(SERVER)}:5000"}, inside=True
-        )
 
     def story(self, name: str) -> None:
         """Log, register and name a model, have it served, and compare its predictions.
@@ -54,24 +49,23 @@ class Hand:
         Args:
             name: of the model, a new one.
         """
-        with self.client() as client:
-            done = client.session() | client.session(["train_wine", name])
-            failed = {
-                key: answer
-                for key, answer in done.items()
-                if isinstance(answer, dict) and "error" in answer
-            }
-            assert not failed, failed
-            uri = f"models:/{name}@champion"
-            self.juju.config(stack.MODELS, {"models-uri": uri})
-            users.until(self.juju, lambda status: "serving" in users.message(status, MODELS)[1])
-            users.settle(self.juju)
-            url = f"http://{self.address(MODELS)}:8080"
-            served, own = client.session(["predictions", url, uri])["predictions"]
+        done = self.client.session() | self.client.session(["train_wine", name])
+        failed = {
+            key: answer
+            for key, answer in done.items()
+            if isinstance(answer, dict) and "error" in answer
+        }
+        assert not failed, failed
+        uri = f"models:/{name}@champion"
+        self.juju.config(stack.MODELS, {"models-uri": uri})
+        users.until(self.juju, lambda status: "serving" in users.message(status, MODELS)[1])
+        users.settle(self.juju)
+        url = f"http://{self.address(MODELS)}:8080"
+        served, own = self.client.session(["predictions", url, uri])["predictions"]
         assert served == own != []
 
 
-def deploy(juju: jubilant.Juju) -> Hand:
+def deploy(juju: jubilant.Juju, client: users.Client) -> Hand:
     """Deploy the server, then what it asks for, one after the other."""
     juju.deploy(
         BUILD / "mlflow-server.charm",
@@ -99,7 +93,7 @@ def deploy(juju: jubilant.Juju) -> Hand:
     juju.cli("relate", "postgresql-k8s", stack.SERVER)
     complete = watch(juju, lambda status, _: status == "active")
     users.settle(juju)
-    return Hand(juju, alone, stored, complete)
+    return Hand(juju, alone, stored, complete, client)
 
 
 def image(name: str) -> str:

@@ -99,7 +99,8 @@ def hand(emptied: None) -> Generator[byhand.Hand]:
     if byhand.MODEL in {model["short-name"] for model in models}:
         juju.destroy_model(byhand.MODEL, destroy_storage=True, force=True)
     juju.add_model(byhand.MODEL)
-    yield byhand.deploy(juju)
+    with users.Client({"MLFLOW_TRACKING_URI": byhand.TRACKING_URI}, inside=True) as client:
+        yield byhand.deploy(juju, client)
     juju.destroy_model(byhand.MODEL, destroy_storage=True, force=True)
 
 

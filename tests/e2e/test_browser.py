@@ -73,7 +73,7 @@ def page(
     browser: webdriver.Chrome, access: stack.Access, client: users.Client
 ) -> webdriver.Chrome:
     """The browser, logged in, at a server with runs; the login prompt was checked before."""
-    client.python("/examples/train_wine.py", "--epochs", "12", "--model", "plotted")
+    client.session(["train_wine", "plotted", "12"])
     # GIVEN a browser that knows no password WHEN it goes there
     browser.get(access.tracking_uri)
     # THEN it shows the prompt, which no screenshot has, over an empty page

@@ -74,9 +74,7 @@ def test_a_model_is_served_and_asked_for_predictions(hand: byhand.Hand) -> None:
 def test_actions_tell_how_to_connect(hand: byhand.Hand) -> None:
     task = hand.juju.run(byhand.SERVER, "get-connection")
     assert task.success
-    assert task.results["tracking-uri"] == (
-        f"http://mlflow-server.{byhand.MODEL}.svc.cluster.local:5000"
-    )
+    assert task.results["tracking-uri"] == byhand.TRACKING_URI
 
 
 def test_an_option_is_set_shown_and_reset(hand: byhand.Hand) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Generator
 
 import pytest
 
@@ -12,16 +11,9 @@ from tests.e2e import byhand, machine, users
 from tests.e2e.test_faults import MINIO, POSTGRESQL, present, until
 
 
-@pytest.fixture(scope="module")
-def client(hand: byhand.Hand) -> Generator[users.Client]:
-    with hand.client() as client:
-        yield client
-
-
 @pytest.mark.parametrize("application", [POSTGRESQL, MINIO])
-def test_a_full_volume_loses_nothing(
-    hand: byhand.Hand, client: users.Client, application: str
-) -> None:
+def test_a_full_volume_loses_nothing(hand: byhand.Hand, application: str) -> None:
+    client = hand.client
     # GIVEN a run, and servers whose storage has a size
     logged = client.session("log_run")["log_run"]
     before = present(byhand.MODEL)

@@ -143,9 +143,9 @@ def log_run() -> object:
     return run.info.run_id
 
 
-def train_wine(name: str) -> object:
+def train_wine(name: str, epochs: str = "2") -> object:
     """Train, log and register the example's model, and make it the champion."""
-    return wine.train(epochs=2, name=name, alias="champion")
+    return wine.train(epochs=int(epochs), name=name, alias="champion")
 
 
 def predictions(url: str, uri: str) -> object:
