@@ -10,11 +10,12 @@ from mlflow_kit.interfaces import object_storage
 from tests.functional import names, stack
 
 SLOWEST = (
-    *("test_migrate", "test_models", "test_crashes", "test_backing"),
-    *("test_proxy", "test_serve", "test_conformance", "test_images", "test_workload", "test_pods"),
+    *("test_models", "test_migrate", "test_crashes", "test_proxy", "test_conformance"),
+    *("test_backing", "test_workload", "test_serve", "test_images", "test_pods"),
 )
-"""Modules that take minutes, the longest first, so that no process is left with one in the end.
-One of few tests, as test_crashes, is early, too: pytest-xdist lines up the next one behind it."""
+"""Modules that take minutes, the longest first, so that no process is left with one in the end,
+and those that wait beside those that need a processor. One of few tests, as test_crashes, has the
+next one lined up behind it by pytest-xdist."""
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
