@@ -9,6 +9,7 @@ import pathlib
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 
 from ops import pebble
@@ -16,6 +17,9 @@ from ops import pebble
 from onebox import home, pods, stack
 
 PROC = pathlib.Path("/proc")
+
+_MOMENT = 0.5
+"""Seconds that no command of a check takes."""
 
 
 def processes(where: home.Home) -> list[int]:
@@ -97,7 +101,19 @@ def containers(where: home.Home, model: str) -> Iterator[tuple[str, str, int]]:
 
 
 def workloads(where: home.Home, model: str) -> dict[str, list[int]]:
-    """Return the processes that Pebble runs, by ``pod.container``."""
+    """Return the processes of the services that Pebble runs, by ``pod.container``.
+
+    What Pebble runs for a check is gone a moment later.
+    """
+    before = _workloads(where, model)
+    time.sleep(_MOMENT)
+    return {
+        name: [pid for pid in pids if pid in before.get(name, ())]
+        for name, pids in _workloads(where, model).items()
+    }
+
+
+def _workloads(where: home.Home, model: str) -> dict[str, list[int]]:
     return {
         f"{pod}.{container}": list(children(pid))
         for pod, container, pid in containers(where, model)

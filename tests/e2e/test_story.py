@@ -378,7 +378,7 @@ def test_every_workload_killed_comes_back(
 def replaced(before: dict[str, list[int]], after: dict[str, list[int]]) -> bool:
     """Return whether each container runs other processes than before, and no more.
 
-    Before, it may have run one more for a moment: a check, or what tells the charm of a start.
+    Before, it may have run one more for a while: what tells the charm of a start.
     """
     return all(
         bool(found) == bool(pids) and len(found) <= len(pids) and not set(found) & set(pids)
