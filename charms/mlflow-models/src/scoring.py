@@ -157,6 +157,8 @@ def _fetcher(state: State) -> plans.Service:
             "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
             "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
             "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+            # It computes nothing; more threads of NumPy's would spin while they wait.
+            "OPENBLAS_NUM_THREADS": "1",
             # The one form that works at every address; stores need not have wildcard names.
             "MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE": "path",
             # Older and other stores than AWS do not know the newest checksums.

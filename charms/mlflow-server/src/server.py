@@ -61,6 +61,8 @@ _OVERFLOW = 21
 _ENVIRONMENT = {
     "HOME": _HOME,
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    # MLflow imports NumPy and computes nothing; more threads of its would spin while they wait.
+    "OPENBLAS_NUM_THREADS": "1",
     "PYTHONUNBUFFERED": "1",
     "PYTHONUTF8": "1",
     "TMPDIR": _SCRATCH,
