@@ -58,8 +58,13 @@ _LOCAL_ADDRESS = re.compile(r"\|-- (\S+)\n\s+/32 host LOCAL")
 _OPEN_FILES = 16384
 _PROCESSES = 32768
 
+# Go's garbage collector, by its growth in per cent: each of Podman's hundreds of short runs takes
+# a seventh less processor time when it collects later.
+_COLLECT_AT = 400
+
 # runc and cgroupfs: crun refuses machines that mix cgroup v1 and v2, and a cgroup made through
-# systemd needs a running systemd. The file event log needs no journal.
+# systemd needs a running systemd. The file event log needs no journal. The monitors of containers
+# get the variables that they are given here, and hand them on to Podman.
 _CONTAINERS_CONF = """\
 # Written by onebox.
 [containers]
@@ -69,6 +74,10 @@ default_ulimits = ["nofile={open_files}:{open_files}", "nproc={processes}:{proce
 runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
+conmon_env_vars = [
+    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "GOGC={collect_at}",
+]
 
 [network]
 network_backend = "netavark"
@@ -132,12 +141,13 @@ def environment() -> dict[str, str]:
     """Return the environment for running Podman, after writing its ``containers.conf``.
 
     Returns:
-        The environment of this process, with ``CONTAINERS_CONF`` naming the written file, and
-        a PATH on which Podman's helpers are.
+        The environment of this process, with ``CONTAINERS_CONF`` naming the written file,
+        ``GOGC``, and a PATH on which Podman's helpers are.
     """
     text = _CONTAINERS_CONF.format(
         open_files=_limit(resource.RLIMIT_NOFILE, _OPEN_FILES),
         processes=_limit(resource.RLIMIT_NPROC, _PROCESSES),
+        collect_at=_COLLECT_AT,
     )
     path = cache() / "containers.conf"
     if not path.exists() or path.read_text() != text:
@@ -145,7 +155,8 @@ def environment() -> dict[str, str]:
         _write(path, text)
     # Podman looks for runc and iptables on PATH, which without a login may end before sbin.
     programs = f"{os.environ.get('PATH', '/usr/bin:/bin')}:/usr/sbin:/sbin"
-    return {**os.environ, "PATH": programs, "CONTAINERS_CONF": str(path)}
+    collect_at = str(_COLLECT_AT)
+    return {**os.environ, "PATH": programs, "CONTAINERS_CONF": str(path), "GOGC": collect_at}
 
 
 def podman(*arguments: str, check: bool = True) -> str:
