@@ -8,10 +8,18 @@ from typing import Any
 from unittest import mock
 
 import ops
+import yaml
 
 
 @contextlib.contextmanager
-def ownership() -> Generator[None]:
+def simulation() -> Generator[None]:
+    """Have ops.testing simulate what the charms look at, and lose no time."""
+    with _ownership(), _counted_checks(), _libyaml():
+        yield
+
+
+@contextlib.contextmanager
+def _ownership() -> Generator[None]:
     """Have the simulated file system of ops.testing remember who owns a file.
 
     It keeps content and mode but not the owner, so that each file would look wrong to
@@ -49,7 +57,7 @@ def ownership() -> Generator[None]:
 
 
 @contextlib.contextmanager
-def counted_checks() -> Generator[None]:
+def _counted_checks() -> Generator[None]:
     """Have the checks that ops.testing adds from a layer say that they have not run yet.
 
     It leaves their ``successes`` out, as Pebble before 1.23 did.
@@ -65,4 +73,17 @@ def counted_checks() -> Generator[None]:
         return found
 
     with mock.patch.object(ops.Container, "get_checks", counted_get_checks):
+        yield
+
+
+@contextlib.contextmanager
+def _libyaml() -> Generator[None]:
+    """Have YAML read and written by libyaml, if PyYAML was built with it.
+
+    ops.testing writes a charm's metadata for each event that it runs, which takes Python's own
+    YAML as long as everything else in that event.
+    """
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    with mock.patch.multiple(yaml, SafeLoader=loader, SafeDumper=dumper):
         yield

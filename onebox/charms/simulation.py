@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
 import ops
 from ops import testing
-
-from mlflow_kit import testing as kit_testing
 
 CharmT = TypeVar("CharmT", bound=ops.CharmBase)
 
@@ -109,10 +106,3 @@ class Unit(Generic[CharmT]):
         )
         self.change_container(check_infos={check})
         self.run(self.context.on.pebble_check_failed(self.container, check))
-
-
-@contextlib.contextmanager
-def pebble() -> Iterator[None]:
-    """Have the simulated Pebble say what a real one says."""
-    with kit_testing.ownership(), kit_testing.counted_checks():
-        yield

@@ -33,7 +33,7 @@ def simulation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None
     FILES.set(tmp_path)
     # No check ever runs by itself in the simulation.
     monkeypatch.setattr(charm, "_SETTLE", 0)
-    with kit_testing.ownership(), kit_testing.counted_checks():
+    with kit_testing.simulation():
         yield
 
 

@@ -181,5 +181,5 @@ class Unit:
 
 @pytest.fixture
 def unit(tmp_path: Path) -> Iterator[Unit]:
-    with kit_testing.ownership(), kit_testing.counted_checks():
+    with kit_testing.simulation():
         yield Unit(tmp_path / "first")

@@ -27,7 +27,7 @@ CANARIES = (DB_PASSWORD, S3_SECRET, USER_PASSWORD)
 
 @pytest.fixture(autouse=True)
 def pebble() -> Iterator[None]:
-    with kit.ownership(), kit.counted_checks():
+    with kit.simulation():
         yield
 
 

@@ -13,6 +13,7 @@ from ops import testing
 
 import charm
 import mariadb
+from mlflow_kit import testing as kit_testing
 from onebox.charms import simulation
 
 REQUESTED = json.dumps(["username", "password", "tls", "tls-ca", "uris"])
@@ -30,7 +31,7 @@ Unit = simulation.Unit[charm.MariadbCharm]
 def pebble(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # No check ever runs by itself in the simulation.
     monkeypatch.setattr(charm, "_SETTLE", 0)
-    with simulation.pebble():
+    with kit_testing.simulation():
         yield
 
 

@@ -12,6 +12,7 @@ import yaml
 from ops import testing
 
 import charm
+from mlflow_kit import testing as kit_testing
 from onebox.charms import simulation
 
 VERSIONS = {"_supported_versions": "- v1\n"}
@@ -25,7 +26,7 @@ Unit = simulation.Unit[charm.MinioCharm]
 def pebble(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # No check ever runs by itself in the simulation.
     monkeypatch.setattr(charm, "_SETTLE", 0)
-    with simulation.pebble():
+    with kit_testing.simulation():
         yield
 
 

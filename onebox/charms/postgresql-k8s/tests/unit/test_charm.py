@@ -13,6 +13,7 @@ from ops import testing
 
 import charm
 import postgresql
+from mlflow_kit import testing as kit_testing
 from onebox.charms import simulation
 
 BIN = "/usr/lib/postgresql/15/bin"
@@ -32,7 +33,7 @@ Unit = simulation.Unit[charm.PostgresqlCharm]
 def pebble(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # No check ever runs by itself in the simulation.
     monkeypatch.setattr(charm, "_SETTLE", 0)
-    with simulation.pebble():
+    with kit_testing.simulation():
         yield
 
 

@@ -12,6 +12,7 @@ import pytest
 from ops import testing
 
 import charm
+from mlflow_kit import testing as kit_testing
 from onebox.charms import simulation
 
 Unit = simulation.Unit[charm.ResourceDispatcherCharm]
@@ -20,7 +21,7 @@ Manifest = dict[str, Any]
 
 @pytest.fixture(autouse=True)
 def pebble() -> Iterator[None]:
-    with simulation.pebble():
+    with kit_testing.simulation():
         yield
 
 

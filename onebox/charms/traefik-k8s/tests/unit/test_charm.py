@@ -12,6 +12,7 @@ import pytest
 from ops import testing
 
 import charm
+from mlflow_kit import testing as kit_testing
 from onebox.charms import simulation
 
 Unit = simulation.Unit[charm.TraefikCharm]
@@ -26,7 +27,7 @@ URL = "http://ingress.example/kubeflow-mlflow-server"
 def pebble(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # No check ever runs by itself in the simulation.
     monkeypatch.setattr(charm, "_SETTLE", 0)
-    with simulation.pebble():
+    with kit_testing.simulation():
         yield
 
 
