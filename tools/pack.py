@@ -102,8 +102,9 @@ DISPATCH = """\
 # Juju runs this file for every event. Nothing is started but Python itself; -S leaves the
 # machine's own site-packages out, as a virtual environment would.
 case "$JUJU_DISPATCH_PATH" in
-# No charm here acts on it: relation-changed for the same unit follows at once.
-hooks/*-relation-joined) exit 0 ;;
+# No charm here acts on these: config-changed follows install and has just been before start,
+# and relation-changed for the same unit follows relation-joined at once.
+hooks/install | hooks/start | hooks/*-relation-joined) exit 0 ;;
 esac
 JUJU_CHARM_DIR="${JUJU_CHARM_DIR:-${0%/*}}"
 PYTHONPATH="$JUJU_CHARM_DIR/lib:$JUJU_CHARM_DIR/venv"

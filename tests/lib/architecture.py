@@ -140,11 +140,14 @@ def no_stored_state(module: Module) -> Iterator[Finding]:
 
 
 @rule(IN_CHARMS)
-def no_relation_joined(module: Module) -> Iterator[Finding]:
-    """A charm's `dispatch` starts nothing for it, since relation-changed follows at once."""
+def no_event_beside_another(module: Module) -> Iterator[Finding]:
+    """A charm's `dispatch` starts nothing for it: the other one tells the same."""
     for node in ast.walk(module.tree):
-        if isinstance(node, ast.Attribute) and node.attr == "relation_joined":
-            yield node, "relation-joined is observed"
+        if isinstance(node, ast.Attribute) and (
+            node.attr == "relation_joined"
+            or (node.attr in {"install", "start"} and _last(node.value) == "on")
+        ):
+            yield node, f"{node.attr.replace('_', '-')} is observed"
 
 
 @rule(IN_CHARMS)

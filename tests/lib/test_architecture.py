@@ -49,7 +49,9 @@ BREACHES = [
     ("no_defer", "charms/x/src/charm.py", "event.defer()"),
     ("no_stored_state", "charms/x/src/charm.py", "class C:\n    s = ops.StoredState()"),
     ("no_stored_state", "lib/mlflow_kit/x.py", "s = StoredState()"),
-    ("no_relation_joined", "charms/x/src/charm.py", "f.observe(on['db'].relation_joined, g)"),
+    ("no_event_beside_another", "charms/x/src/charm.py", "f.observe(on['db'].relation_joined, g)"),
+    ("no_event_beside_another", "charms/x/src/charm.py", "f.observe(self.on.install, g)"),
+    ("no_event_beside_another", "charms/x/src/charm.py", "for event in (on.start, on.stop): pass"),
     ("status_is_collected", "charms/x/src/charm.py", "self.unit.status = ops.ActiveStatus()"),
     ("status_is_collected", "onebox/charms/x/src/charm.py", "self.app.status: object = x"),
     (

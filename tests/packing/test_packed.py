@@ -139,7 +139,7 @@ def _dispatch(folder: Path, environ: dict[str, str], path: str, hook: str) -> st
 def test_dispatch_runs(unpacked: Path, python: str, tmp_path: Path):
     # GIVEN an unpacked charm and a unit whose containers are not up yet
     environ = _environment(unpacked, python, tmp_path)
-    for event in ("install", "leader-elected", "config-changed", "start", "update-status"):
+    for event in ("leader-elected", "config-changed", "update-status"):
         # WHEN Juju dispatches an event
         calls = _dispatch(unpacked, environ, f"hooks/{event}", event)
         # THEN the charm ends well and says how it is
@@ -158,13 +158,23 @@ def noop(packed: dict[str, Path], tmp_path: Path) -> Path:
     return folder
 
 
-def test_dispatch_starts_nothing_for_an_event_that_another_follows(noop: Path, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("event", "other"),
+    [
+        ("install", "config-changed"),
+        ("start", "config-changed"),
+        ("ingress-relation-joined", "ingress-relation-changed"),
+    ],
+)
+def test_dispatch_starts_nothing_for_an_event_beside_another(
+    noop: Path, tmp_path: Path, event: str, other: str
+):
     started = tmp_path / "started"
     environ = _environment(noop, sys.executable, tmp_path)
     (tmp_path / "tools" / "python3").write_text(f"#!/bin/sh\n: > '{started}'\n")
-    _dispatch(noop, environ, "hooks/ingress-relation-joined", "ingress-relation-joined")
+    _dispatch(noop, environ, f"hooks/{event}", event)
     assert not started.exists()
-    _dispatch(noop, environ, "hooks/ingress-relation-changed", "ingress-relation-changed")
+    _dispatch(noop, environ, f"hooks/{other}", other)
     assert started.exists()
 
 

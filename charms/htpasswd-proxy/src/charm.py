@@ -25,14 +25,12 @@ _SETTLE = 5.0
 def _reconcile_events(charm: ops.CharmBase) -> tuple[ops.BoundEvent, ...]:
     """List the events after which everything is looked at again.
 
-    Not relation-joined: Juju lets relation-changed for the same unit follow at once. And
-    relation-departed only where units, not their application, say what we read.
+    Not install, start and relation-joined: config-changed and relation-changed are always beside
+    them. And relation-departed only where units, not their application, say what we read.
     """
     on = charm.on
     relations = (state.BASIC_AUTH, state.INGRESS, state.PEERS, state.UPSTREAMS)
     return (
-        on.install,
-        on.start,
         on.config_changed,
         on.upgrade_charm,
         on.leader_elected,

@@ -20,14 +20,12 @@ _MAX_EXAMPLE = 32 * 1024
 def _reconcile_events(charm: ops.CharmBase) -> tuple[ops.BoundEvent, ...]:
     """List the events after which everything is looked at again.
 
-    Not relation-joined: Juju lets relation-changed for the same unit follow at once. Nor
-    relation-departed: applications, not their units, say what we read.
+    Not install, start and relation-joined: config-changed and relation-changed are always beside
+    them. Nor relation-departed: applications, not their units, say what we read.
     """
     on = charm.on
     relations = (state.INGRESS, state.MLFLOW, state.OBJECT_STORAGE)
     return (
-        on.install,
-        on.start,
         on.config_changed,
         on.upgrade_charm,
         on.leader_elected,

@@ -60,14 +60,13 @@ class MlflowServerCharm(ops.CharmBase):
     def _reconcile_events(self) -> list[ops.BoundEvent]:
         """List the events after which everything is looked at again.
 
-        Not relation-joined: Juju lets relation-changed for the same unit follow at once. And
-        relation-departed only where units, not their application, say what we read.
+        Not install, start and relation-joined: config-changed and relation-changed are always
+        beside them. And relation-departed only where units, not their application, say what we
+        read.
         """
         relations = [self.on[endpoint] for endpoint in _ENDPOINTS]
         pebble = self.on[server.CONTAINER]
         return [
-            self.on.install,
-            self.on.start,
             self.on.config_changed,
             self.on.upgrade_charm,
             self.on.leader_elected,

@@ -519,8 +519,8 @@ def test_unreachable_container_is_waited_for(context: Context) -> None:
     assert after.unit_status == ops.WaitingStatus("container nginx is not ready")
 
 
-def test_install_without_peer_relation_is_no_error(context: Context) -> None:
-    after = context.run(context.on.install(), state(relations=set()))
+def test_no_peer_relation_yet_is_no_error(context: Context) -> None:
+    after = context.run(context.on.config_changed(), state(relations=set()))
     assert isinstance(after.unit_status, ops.WaitingStatus)
     assert not after.secrets
 

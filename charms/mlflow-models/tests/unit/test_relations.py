@@ -61,8 +61,6 @@ def test_every_event_comes_to_the_same(unit: Unit):
     first = unit.state
     relations = sorted(first.relations, key=lambda relation: relation.endpoint)
     events = [
-        unit.on.install(),
-        unit.on.start(),
         unit.on.leader_elected(),
         unit.on.upgrade_charm(),
         unit.on.pebble_ready(unit.container),

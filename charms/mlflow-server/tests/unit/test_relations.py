@@ -79,7 +79,7 @@ def test_only_the_leader_writes_for_the_application(ctx):
 
 
 def test_the_service_exposes_the_port(ctx):
-    out = ctx.run(ctx.on.install(), given.state())
+    out = ctx.run(ctx.on.config_changed(), given.state())
 
     assert out.opened_ports == {testing.TCPPort(5000)}
 

@@ -17,9 +17,7 @@ from mlflow_kit.interfaces import database
 
 EVENTS = [
     "config_changed",
-    "install",
     "leader_elected",
-    "start",
     "update_status",
     "upgrade_charm",
 ]

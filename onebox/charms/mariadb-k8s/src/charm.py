@@ -91,9 +91,7 @@ class MariadbCharm(ops.CharmBase):
         relation = self.on[_ENDPOINT]
         legacy = self.on[_LEGACY_ENDPOINT]
         for event in (
-            self.on.install,
             self.on.config_changed,
-            self.on.start,
             self.on.upgrade_charm,
             self.on.leader_elected,
             self.on.update_status,

@@ -29,9 +29,7 @@ class MinioCharm(ops.CharmBase):
         pebble = self.on["minio"]
         relation = self.on[_ENDPOINT]
         for event in (
-            self.on.install,
             self.on.config_changed,
-            self.on.start,
             self.on.upgrade_charm,
             self.on.leader_elected,
             self.on.update_status,

@@ -57,9 +57,7 @@ class PostgresqlCharm(ops.CharmBase):
         pebble = self.on["postgresql"]
         relation = self.on[_ENDPOINT]
         for event in (
-            self.on.install,
             self.on.config_changed,
-            self.on.start,
             self.on.upgrade_charm,
             self.on.leader_elected,
             self.on.update_status,

@@ -18,9 +18,7 @@ class ResourceDispatcherCharm(ops.CharmBase):
         self._problems: tuple[problems.Problem, ...] | None = None
         relations = [self.on[endpoint] for endpoint in manifests.KINDS]
         for event in (
-            self.on.install,
             self.on.config_changed,
-            self.on.start,
             self.on.upgrade_charm,
             self.on.leader_elected,
             self.on.update_status,

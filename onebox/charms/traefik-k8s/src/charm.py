@@ -26,9 +26,7 @@ class TraefikCharm(ops.CharmBase):
         pebble = self.on["traefik"]
         relation = self.on[_ENDPOINT]
         for event in (
-            self.on.install,
             self.on.config_changed,
-            self.on.start,
             self.on.upgrade_charm,
             self.on.leader_elected,
             self.on.update_status,
