@@ -3,7 +3,7 @@
 Each test leaves it as it has found it: active, with the same applications and relations. So that
 a stack of the same checkout, or of another, is not disturbed, the home (and with it the names of
 pods and network), the port and the subnet are the tests' own. When several processes run the
-tests, by file (`pytest -n 2 --dist loadfile`), each has a onebox.
+tests (`pytest -n 3 --dist loadscope`), each has a onebox and takes one of the groups.
 
     E2E_KEEP=1   leave the stack there for the next run, which then takes it over
 """
@@ -19,19 +19,39 @@ from collections.abc import Generator, Iterator
 
 import jubilant
 import pytest
+from xdist import remote, scheduler
 
 from onebox import home, pods, stack, up
 from tests.e2e import byhand, machine, users
 
 HOME = users.HOME
 
-FIRST = ("test_story", "test_commands", "test_mariadb", "test_volumes", "test_public_images")
-"""Modules in the order in which processes take them: the longest, and beside it those that share
-a model which needs no bundle. All others come after them."""
+GROUPS = (
+    ("test_story", "test_input", "test_notebook", "test_secrets"),
+    ("test_browser", "test_docs", "test_faults", "test_up"),
+    ("test_commands", "test_mariadb", "test_volumes", "test_public_images"),
+)
+"""Modules in their order. The first two groups take equally long, each with a bundle of its own;
+those of the last share a model that needs none."""
+
+
+class _ByGroup(scheduler.LoadScopeScheduling):
+    """Gives each process one group after the other; a module in no group is one by itself."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        name = pathlib.Path(nodeid.partition("::")[0]).stem
+        return next((modules[0] for modules in GROUPS if name in modules), name)
+
+
+def pytest_xdist_make_scheduler(
+    config: pytest.Config, log: remote.Producer
+) -> scheduler.LoadScopeScheduling:
+    return _ByGroup(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    order = {name: number for number, name in enumerate(FIRST)}
+    names = (name for modules in GROUPS for name in modules)
+    order = {name: number for number, name in enumerate(names)}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
