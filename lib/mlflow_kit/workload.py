@@ -29,6 +29,9 @@ LABEL = "charm"
 _DUE = "/run/charm/due"
 """Directory of empty files ``<service>.restart`` and ``<service>.reload``."""
 
+_ENDED_SOON = "exited quickly"
+"""What Pebble says of a service that ran (Pebble 1.32, ``servstate/handlers.go``, ``exited``)."""
+
 _EXEC_TIMEOUT = 20.0
 """Seconds; what is run here answers within one."""
 
@@ -381,7 +384,9 @@ def _ended(container: ops.Container, info: ops.pebble.CheckInfo) -> bool:
 def _start_one_shot(container: ops.Container, name: str) -> None:
     try:
         container.restart(name)
-    except ops.pebble.ChangeError:
+    except ops.pebble.ChangeError as error:
+        if _ENDED_SOON not in error.err:
+            raise
         # Pebble takes a service that ends within a second for one that could not start. For a
         # one-shot it is no news: its result is what it leaves behind, and Pebble runs it again
         # when it has failed.

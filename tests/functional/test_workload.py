@@ -510,6 +510,20 @@ def test_a_one_shot_that_fails_is_run_again_by_pebble(pebble: Pebble, daemon: Da
     eventually(lambda: not pebble.container.get_service("once").is_running())
 
 
+def test_a_one_shot_that_cannot_start_is_started_by_the_next_hook(pebble: Pebble, daemon: Daemon):
+    # GIVEN a one-shot whose program is not there
+    program = daemon.folder / "program"
+    service = dataclasses.replace(one_shot(daemon, "").services[0], argv=(str(program),))
+    plan = daemon.plan(daemon.file("input", "1"), service=service)
+    assert not workload.apply(pebble.container, plan).ok
+
+    # WHEN it can be started, THEN it is, though nothing of the plan has changed
+    program.write_text(f"#!/bin/sh\necho ran >> {daemon.log}\n")
+    program.chmod(0o755)
+    assert workload.apply(pebble.container, plan).restarted == ("once",)
+    eventually(lambda: daemon.lines == ["ran"])
+
+
 class DiedError(Exception):
     """The hook was killed."""
 
