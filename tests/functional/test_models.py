@@ -149,6 +149,7 @@ class World:
 
     def __init__(self, folder: pathlib.Path) -> None:
         references = {name: image.reference for name, image in images.read().items()}
+        self._folder = folder
         self._podman = pods.Podman(f"onebox-{names.fresh()}", None, folder)
         self.pod = pods.Pod(
             name="m.models-0",
@@ -181,6 +182,11 @@ class World:
     def restart(self, name: str) -> None:
         """Have a container start again with nothing of what was in it."""
         self._podman.restart_container(self.pod.name, name)
+
+    def log(self, container: str) -> str:
+        """Return the end of what Pebble and its services have printed."""
+        file = self._folder / "logs" / f"{self.pod.name}.{container}.log"
+        return file.read_text()[-10_000:]
 
     def run(
         self,
@@ -314,7 +320,9 @@ class Unit:
             if notices - self._seen:
                 self._seen |= notices
                 self.reconcile()
-            assert time.monotonic() < deadline, f"never came true: {self.found}"
+            assert time.monotonic() < deadline, (
+                f"never came true: {self.found}\n{self._world.log('mlflow-models')}"
+            )
             time.sleep(0.1)
 
     def until_active(self) -> None:
