@@ -7,11 +7,12 @@ out when it has happened.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import http
 import io
 import logging
-import pathlib
+import posixpath
 import shlex
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -296,13 +297,14 @@ def _run(
         elif service.name in reload:
             container.send_signal(service.reload_signal, service.name)
     one_shots = {service.name for service in plan.services if service.one_shot}
-    for name in started:
-        if name in one_shots:
-            _start_one_shot(container, name)
-    try:
-        _restart(container, [name for name in started if name not in one_shots], patience)
-    finally:
-        _run_checks(container, plan)
+    lasting = [name for name in started if name not in one_shots]
+    with contextlib.ExitStack() as afterwards:
+        # Whatever fails: a one-shot that cannot start is no reason to leave a service down.
+        afterwards.callback(_run_checks, container, plan)
+        afterwards.callback(_restart, container, lasting, patience)
+        for name in started:
+            if name in one_shots:
+                _start_one_shot(container, name)
     if restart or reload:
         container.remove_path(_DUE, recursive=True)
     return (*stop, *started)
@@ -414,7 +416,7 @@ def _listed(container: ops.Container, plan: plans.Plan) -> dict[str, ops.pebble.
 
     One request for each directory takes less than one for each file.
     """
-    folders = {_folder(file.path) for file in plan.files}
+    folders = {posixpath.dirname(file.path) for file in plan.files}
     folders |= {directory.path for directory in plan.directories if directory.purge}
     return {found.path: found for folder in sorted(folders) for found in _list(container, folder)}
 
@@ -423,11 +425,7 @@ def _surplus(plan: plans.Plan, listed: Collection[str]) -> list[str]:
     """Return what lies in the directories to purge and is not in the plan."""
     named = {file.path for file in plan.files} | {d.path for d in plan.directories}
     purge = {directory.path for directory in plan.directories if directory.purge}
-    return [path for path in listed if _folder(path) in purge and path not in named]
-
-
-def _folder(path: str) -> str:
-    return str(pathlib.PurePosixPath(path).parent)
+    return [path for path in listed if posixpath.dirname(path) in purge and path not in named]
 
 
 def _ensure_directory(container: ops.Container, directory: plans.Directory) -> None:

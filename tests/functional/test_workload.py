@@ -511,17 +511,20 @@ def test_a_one_shot_that_fails_is_run_again_by_pebble(pebble: Pebble, daemon: Da
 
 
 def test_a_one_shot_that_cannot_start_is_started_by_the_next_hook(pebble: Pebble, daemon: Daemon):
-    # GIVEN a one-shot whose program is not there
+    # GIVEN a one-shot whose program is not there, beside a service
     program = daemon.folder / "program"
-    service = dataclasses.replace(one_shot(daemon, "").services[0], argv=(str(program),))
-    plan = daemon.plan(daemon.file("input", "1"), service=service)
+    once = one_shot(daemon, "")
+    service = dataclasses.replace(once.services[0], argv=(str(program),))
+    plan = dataclasses.replace(once, services=(service, daemon.service()))
     assert not workload.apply(pebble.container, plan).ok
+    # THEN the service is started all the same
+    eventually(lambda: daemon.lines == ["start"])
 
     # WHEN it can be started, THEN it is, though nothing of the plan has changed
     program.write_text(f"#!/bin/sh\necho ran >> {daemon.log}\n")
     program.chmod(0o755)
-    assert workload.apply(pebble.container, plan).restarted == ("once",)
-    eventually(lambda: daemon.lines == ["ran"])
+    assert workload.apply(pebble.container, plan).restarted == ("once", daemon.service().name)
+    eventually(lambda: sorted(daemon.lines) == ["ran", "start", "start"])
 
 
 class DiedError(Exception):
