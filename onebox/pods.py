@@ -380,6 +380,10 @@ class Podman:
             raise ValueError(f"path of a Unix socket is too long, use shorter names: {path}")
         return path
 
+    def log(self, name: str, container: str) -> pathlib.Path:
+        """Return the file with what Pebble and the services of a container have printed."""
+        return self._logs / f"{name}.{container}.log"
+
     def init_pid(self, name: str, container: str | None) -> int | None:
         """Return the process id, on this machine, of Pebble in a container.
 
@@ -552,7 +556,7 @@ class Podman:
         directory = self._run / pod.name
 
         def common(container: str, env: Mapping[str, str]) -> list[str]:
-            log = self._logs / f"{pod.name}.{container}.log"
+            log = self.log(pod.name, container)
             return [
                 *("--pod", self._pod_name(pod.name)),
                 *("--name", f"{self._pod_name(pod.name)}.{container}"),

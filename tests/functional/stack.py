@@ -82,7 +82,6 @@ class Pods:
     def __init__(self, home: pathlib.Path) -> None:
         self.prefix = f"onebox-{names.fresh()}"
         self.podman = pods.Podman(self.prefix, None, home)
-        self._home = home
         self._specs: dict[str, pods.Pod] = {}
         self._begins: dict[str, int] = {}
 
@@ -115,7 +114,7 @@ class Pods:
         return self._log(name).read_bytes()[self._begins[name] :].decode(errors="replace")
 
     def _log(self, name: str) -> pathlib.Path:
-        return self._home / "logs" / f"t.{name}-0.{name}.log"
+        return self.podman.log(self._specs[name].name, name)
 
     def kill(self, name: str) -> None:
         """Kill everything in a container at once, as when a node dies."""

@@ -149,7 +149,6 @@ class World:
 
     def __init__(self, folder: pathlib.Path) -> None:
         references = {name: image.reference for name, image in images.read().items()}
-        self._folder = folder
         self._podman = pods.Podman(f"onebox-{names.fresh()}", None, folder)
         self.pod = pods.Pod(
             name="m.models-0",
@@ -185,8 +184,7 @@ class World:
 
     def log(self, container: str) -> str:
         """Return the end of what Pebble and its services have printed."""
-        file = self._folder / "logs" / f"{self.pod.name}.{container}.log"
-        return file.read_text()[-10_000:]
+        return self._podman.log(self.pod.name, container).read_text()[-10_000:]
 
     def run(
         self,
