@@ -47,9 +47,13 @@ _RUN = pathlib.Path("/run")
 _AARDVARK_PID = pathlib.Path("/run/containers/networks/aardvark-dns/aardvark.pid")
 _AARDVARK_LOCK = pathlib.Path("/run/containers/networks/aardvark.lock")
 _CGROUPS = pathlib.Path("/sys/fs/cgroup")
+_INTERFACES = pathlib.Path("/sys/class/net")
 _SOCKET_PATH_LIMIT = 100
 _REMOVAL_PATIENCE = 15.0
 _PEBBLE = ("/charm/bin/pebble", "run", "--create-dirs", "--hold", "--verbose")
+_SET_BY_SOMEBODY = "3"
+"""NET_ADDR_SET in the kernel's include/uapi/linux/netdevice.h, of an address that stays."""
+
 _LOCAL_ADDRESS = re.compile(r"\|-- (\S+)\n\s+/32 host LOCAL")
 
 # Podman, unless told otherwise, asks for the limits that root usually has. Where root lacks
@@ -232,6 +236,8 @@ class Podman:
         self._pebble = pebble or cache() / "pebble"
         self._locks: collections.defaultdict[str, threading.RLock]
         self._locks = collections.defaultdict(threading.RLock)
+        self._first = threading.Lock()
+        self._interface = ""
 
     def ensure_network(self) -> None:
         """Make the bridge network and its DNS, or leave them when they are there.
@@ -509,6 +515,7 @@ class Podman:
         podman("network", "rm", "--force", self.prefix, check=False)
         if self.has_network():
             raise PodmanError(f"network {self.prefix} cannot be removed: it is still in use")
+        self._interface = ""
         for directory in (self._run, self._logs):
             shutil.rmtree(directory, ignore_errors=True)
 
@@ -541,7 +548,7 @@ class Podman:
             for arguments in self._arguments(pod).values():
                 podman("create", *arguments)
             _dns_alive()
-            podman("pod", "start", self._pod_name(pod.name))
+            self._start(pod.name)
             # Written in place: the file is mounted, and a new one would not be seen.
             (directory / "hosts").write_text(_hosts(pod, self.address(pod.name)))
         except PodmanError as error:
@@ -550,6 +557,49 @@ class Podman:
             if taken:
                 raise PodmanError(f"{taken[1]} is in use by another program") from error
             raise
+
+    def _start(self, name: str) -> None:
+        """Start the containers of a new pod.
+
+        Each pod is a port of the bridge, and a bridge without a MAC address of its own has the
+        lowest one of its ports. When that port goes, the other pods reach neither the DNS server
+        nor who asks from outside, for up to half a minute until they look for the address again.
+        Podman makes the bridge with the first pod, and so that one starts alone.
+        """
+        with self._first:
+            if not self._bridge_has_own_address():
+                podman("pod", "start", self._pod_name(name))
+                self._give_bridge_own_address()
+                return
+        podman("pod", "start", self._pod_name(name))
+
+    def _bridge(self) -> str:
+        """Return the name of the network's interface on this machine, there or not."""
+        if not self._interface:
+            self._interface = podman(
+                "network", "inspect", "--format", "{{.NetworkInterface}}", self.prefix
+            ).strip()
+        return self._interface
+
+    def _bridge_has_own_address(self) -> bool:
+        try:
+            kind = (_INTERFACES / self._bridge() / "addr_assign_type").read_text().strip()
+        except FileNotFoundError:
+            return False
+        return kind == _SET_BY_SOMEBODY
+
+    def _give_bridge_own_address(self) -> None:
+        bridge = self._bridge()
+        address = (_INTERFACES / bridge / "address").read_text().strip()
+        done = subprocess.run(
+            ["ip", "link", "set", "dev", bridge, "address", address],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise PodmanError(f"bridge {bridge}: {_reason(done.stderr)}")
 
     def _arguments(self, pod: Pod) -> dict[str, list[str]]:
         """Return, by container, what follows ``podman create``."""
