@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jubilant
 
@@ -12,7 +12,7 @@ from tests.e2e import users
 
 MODEL = "hand"
 BUILD = home.CHECKOUT / "build"
-SERVER, MODELS = f"{stack.SERVER}/0", f"{stack.MODELS}/0"
+SERVER, MODELS, PROXY = f"{stack.SERVER}/0", f"{stack.MODELS}/0", f"{stack.PROXY}/0"
 TRACKING_URI = f"http://{stack.SERVER}.{MODEL}.svc.cluster.local:5000"
 
 Seen = list[tuple[str, str]]
@@ -42,6 +42,44 @@ class Hand:
     def address(self, unit: str) -> str:
         """Return the IP address of a unit."""
         return self.juju.status().get_units(unit.partition("/")[0])[unit].address
+
+    def ensure_models(self, image: str = "mlflow-models") -> None:
+        """Have mlflow-models there, related to the server, on one of our images."""
+        self._ensure(stack.MODELS, {"mlflow-models-image": image})
+        self._ensure_relation(stack.MODELS, f"{stack.SERVER}:mlflow")
+
+    def ensure_proxy(self, image: str = "nginx") -> None:
+        """Have htpasswd-proxy there, in front of the server, on one of our images."""
+        self._ensure(stack.PROXY, {"nginx-image": image})
+        self._ensure_relation(f"{stack.SERVER}:ingress", f"{stack.PROXY}:upstreams")
+
+    def _ensure(self, application: str, resources: Mapping[str, str]) -> None:
+        named = {resource: image(name) for resource, name in resources.items()}
+        if application in self.juju.status().apps:
+            self.juju.refresh(application, resources=named)
+        else:
+            self.juju.deploy(BUILD / f"{application}.charm", resources=named)
+
+    def _ensure_relation(self, one: str, other: str) -> None:
+        application, _, endpoint = other.partition(":")
+        if not self.juju.status().apps[application].relations.get(endpoint):
+            self.juju.integrate(one, other)
+
+    def page(self, login: tuple[str, str] | None = None) -> users.Answer:
+        """Ask for MLflow's page where the proxy is, which knows itself by its Service's name."""
+        url = f"http://{self.address(PROXY)}:8080/{stack.SERVER}/"
+        host = f"{stack.PROXY}.{MODEL}.svc.cluster.local:8080"
+        return users.http(url, host=host, login=login)
+
+    def credentials(self) -> tuple[str, str]:
+        """Return the proxy's first user and the password, as its action tells to find it."""
+        told = self.juju.run(PROXY, "get-credentials").results
+        content = self.juju.show_secret(told["secret"], reveal=True).content
+        return told["username"], content["password"]
+
+    def predict(self) -> users.Answer:
+        """Ask the served model about one wine."""
+        return users.predict(f"http://{self.address(MODELS)}:8080")
 
     def story(self, name: str) -> None:
         """Log, register and name a model, have it served, and compare its predictions.

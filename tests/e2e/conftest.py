@@ -27,12 +27,12 @@ from tests.e2e import byhand, machine, users
 HOME = users.HOME
 
 GROUPS = (
-    ("test_story", "test_input", "test_notebook", "test_secrets"),
-    ("test_browser", "test_docs", "test_faults", "test_up"),
-    ("test_commands", "test_mariadb", "test_volumes", "test_public_images"),
+    ("test_story",),
+    ("test_browser", "test_docs", "test_up", "test_input", "test_notebook", "test_secrets"),
+    ("test_commands", "test_faults", "test_mariadb", "test_volumes", "test_public_images"),
 )
-"""Modules in their order. The first two groups take equally long, each with a bundle of its own;
-those of the last share a model that needs none."""
+"""Modules in their order. The groups take equally long: two with a bundle each, and one whose
+modules share a model that needs none."""
 
 
 class _ByGroup(scheduler.LoadScopeScheduling):

@@ -6,15 +6,14 @@ Killed workloads and containers and lost leadership are in `test_story.py`, full
 
 from __future__ import annotations
 
+import http.client
 import time
 from collections.abc import Callable, Iterator
 
-import jubilant
 import pytest
 
 from onebox import stack
-from tests.e2e import machine, users
-from tests.e2e.test_story import served
+from tests.e2e import byhand, machine, users
 
 POSTGRESQL, MINIO = "postgresql-k8s", "minio"
 
@@ -26,56 +25,79 @@ def until(what: str, holds: Callable[[], object], seconds: float = 60) -> None:
         time.sleep(0.2)
 
 
-def present(model: str) -> dict[str, object]:
+def present() -> dict[str, object]:
     """Return the mounts there are, and how many processes Pebble runs in each container."""
     running = {
         f"{pod}.{container}": len(list(machine.children(pid)))
-        for pod, container, pid in machine.containers(users.HOME, model)
+        for pod, container, pid in machine.containers(users.HOME, byhand.MODEL)
         if container != "sandbox"
     }
     return {**running, "mounts": machine.mounts(users.HOME)}
 
 
+def fault(kind: str, **more: object) -> str:
+    """Break something; return why it could not be broken."""
+    return machine.fault(kind, model=byhand.MODEL, **more)
+
+
+@pytest.fixture(scope="module")
+def login(hand: byhand.Hand) -> tuple[str, str]:
+    """The login of the proxy, which is in front of the server now; a model is served."""
+    hand.ensure_models()
+    hand.ensure_proxy()
+    hand.story("unbreakable")
+    return hand.credentials()
+
+
 @pytest.fixture
-def whole(juju: jubilant.Juju, client: users.Client, access: stack.Access) -> Iterator[None]:
+def whole(hand: byhand.Hand, login: tuple[str, str]) -> Iterator[None]:
     """A run that was logged before is there after, all is served, and nothing is left over."""
-    logged = client.session("log_run")["log_run"]
-    before = present(stack.MODEL)
+    logged = hand.client.session("log_run")["log_run"]
+    before = present()
     yield
-    users.until(juju, lambda _: served(access))
-    users.settle(juju)
-    assert logged in client.session("runs")["runs"]
-    until(f"as before: {before}", lambda: present(stack.MODEL) == before)
+    users.until(hand.juju, lambda _: served(hand, login))
+    users.settle(hand.juju)
+    assert logged in hand.client.session("runs")["runs"]
+    until(f"as before: {before}", lambda: present() == before)
+
+
+def served(hand: byhand.Hand, login: tuple[str, str]) -> bool:
+    """Return whether the page and a prediction come; what was broken may still be away."""
+    try:
+        return hand.page(login).status == 200 and hand.predict().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
 
 
 @pytest.mark.usefixtures("whole")
-def test_frozen_servers_go_on(juju: jubilant.Juju) -> None:
+def test_frozen_servers_go_on() -> None:
     # WHEN database, object store and tracking server have no processor for a while
     for unit, container in (
         (f"{POSTGRESQL}/0", "postgresql"),
         (f"{MINIO}/0", "minio"),
         (f"{stack.SERVER}/0", "mlflow"),
     ):
-        assert machine.fault("freeze", unit=unit, container=container, seconds=8) == ""
+        assert fault("freeze", unit=unit, container=container, seconds=8) == ""
     assert len(machine.stopped(users.HOME)) > 3
     # THEN they go on
     until("all go on", lambda: not machine.stopped(users.HOME))
 
 
 @pytest.mark.usefixtures("whole")
-def test_a_network_that_is_cut_and_slow_mends(client: users.Client) -> None:
+def test_a_network_that_is_cut_and_slow_mends(hand: byhand.Hand) -> None:
     # WHEN the tracking server cannot reach its database, and the object store answers slowly
-    assert machine.fault("slow", unit=f"{MINIO}/0", rate="256kbit", seconds=15) == ""
+    assert fault("slow", unit=f"{MINIO}/0", rate="256kbit", seconds=15) == ""
     server = f"{stack.SERVER}/0"
-    assert machine.fault("cut", unit=server, other=f"{POSTGRESQL}/0", seconds=10) == ""
-    meanwhile = client.session("log_run")["log_run"]
+    assert fault("cut", unit=server, other=f"{POSTGRESQL}/0", seconds=10) == ""
+    meanwhile = hand.client.session("log_run")["log_run"]
     # THEN what is acknowledged meanwhile stays
     if isinstance(meanwhile, str):
-        assert meanwhile in client.session("runs")["runs"]
+        assert meanwhile in hand.client.session("runs")["runs"]
 
 
 @pytest.mark.usefixtures("whole")
-def test_hooks_killed_half_way_are_run_again(juju: jubilant.Juju, access: stack.Access) -> None:
+def test_hooks_killed_half_way_are_run_again(hand: byhand.Hand) -> None:
+    juju = hand.juju
     changed = {stack.SERVER: "log-level", stack.MODELS: "log-level", stack.PROXY: "realm"}
     try:
         # GIVEN an option that changes in each of the charms
@@ -84,28 +106,28 @@ def test_hooks_killed_half_way_are_run_again(juju: jubilant.Juju, access: stack.
             # WHEN the hook that is to carry it out is killed
             until(
                 f"a hook of {application} is killed",
-                lambda unit=f"{application}/0": not machine.fault("kill-hook", unit=unit),
+                lambda unit=f"{application}/0": not fault("kill-hook", unit=unit),
             )
         # THEN it comes into effect all the same
         users.settle(juju)
-        assert 'realm="error"' in users.http(access.tracking_uri).headers["WWW-Authenticate"]
+        assert 'realm="error"' in hand.page().headers["WWW-Authenticate"]
     finally:
         for application, option in changed.items():
             juju.config(application, reset=[option])
     users.settle(juju)
-    assert 'realm="MLflow"' in users.http(access.tracking_uri).headers["WWW-Authenticate"]
+    assert 'realm="MLflow"' in hand.page().headers["WWW-Authenticate"]
 
 
 @pytest.mark.usefixtures("whole")
-def test_all_pods_killed_at_once_come_back(juju: jubilant.Juju) -> None:
+def test_all_pods_killed_at_once_come_back() -> None:
     before = pebbles()
-    assert machine.fault("kill-pods") == ""
+    assert fault("kill-pods") == ""
     # THEN each container has a new one
     until("all are new", lambda: renewed(before, pebbles()), users.TIMEOUT)
 
 
 def pebbles() -> dict[tuple[str, str], int]:
-    found = machine.containers(users.HOME, stack.MODEL)
+    found = machine.containers(users.HOME, byhand.MODEL)
     return {(pod, name): pid for pod, name, pid in found if name != "sandbox"}
 
 

@@ -25,12 +25,7 @@ def mariadb(hand: byhand.Hand) -> Generator[byhand.Hand]:
         resources={"mariadb-image": byhand.image("mariadb")},
         config={"password": "legacy-wire-secret", "root-password": "legacy-root-secret"},
     )
-    if stack.MODELS not in juju.status().apps:
-        juju.deploy(
-            byhand.BUILD / "mlflow-models.charm",
-            resources={"mlflow-models-image": byhand.image("mlflow-models")},
-        )
-        juju.integrate(stack.MODELS, f"{stack.SERVER}:mlflow")
+    hand.ensure_models()
     juju.config(stack.MODELS, reset="models-uri")
     juju.remove_relation(*POSTGRESQL)
     yield hand

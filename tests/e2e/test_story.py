@@ -19,22 +19,6 @@ import pytest
 from onebox import bundlefile, stack
 from tests.e2e import machine, users
 
-WINE = [[13.2, 1.78, 2.14, 11.2, 100.0, 2.65, 2.76, 0.26, 1.28, 4.38, 1.05, 3.4, 1050.0]]
-COLUMNS = [
-    "alcohol",
-    "malic_acid",
-    "ash",
-    "alcalinity_of_ash",
-    "magnesium",
-    "total_phenols",
-    "flavanoids",
-    "nonflavanoid_phenols",
-    "proanthocyanins",
-    "color_intensity",
-    "hue",
-    "od280/od315_of_diluted_wines",
-    "proline",
-]
 BUNDLE = bundlefile.load(stack.BUNDLE, [stack.OVERLAY])
 RELATIONS = [(first, second) for (first, second), _ in BUNDLE.relations]
 NEIGHBOURS = sorted({pair[1].partition(":")[0] for pair in RELATIONS})
@@ -53,12 +37,7 @@ def application(name: str) -> str:
 
 
 def predict(access: stack.Access) -> users.Answer:
-    return users.http(
-        f"{access.model_url}/invocations",
-        login=(access.username, access.password),
-        body={"dataframe_split": {"columns": COLUMNS, "data": WINE}},
-        timeout=60,
-    )
+    return users.predict(access.model_url, (access.username, access.password))
 
 
 def served(access: stack.Access) -> bool:

@@ -16,7 +16,7 @@ def test_a_full_volume_loses_nothing(hand: byhand.Hand, application: str) -> Non
     client = hand.client
     # GIVEN a run, and servers whose storage has a size
     logged = client.session("log_run")["log_run"]
-    before = present(byhand.MODEL)
+    before = present()
     # WHEN there is no space any more
     assert machine.fault("fill", model=byhand.MODEL, unit=f"{application}/0", seconds=20) == ""
     meanwhile: typing.Any = client.session("log_run", "upload_artifact")
@@ -26,4 +26,4 @@ def test_a_full_volume_loses_nothing(hand: byhand.Hand, application: str) -> Non
     # AND there is space again
     until("a run is logged", lambda: isinstance(client.session("log_run")["log_run"], str))
     users.until(hand.juju, lambda status: status.apps[stack.SERVER].is_active)
-    until(f"as before: {before}", lambda: present(byhand.MODEL) == before)
+    until(f"as before: {before}", lambda: present() == before)

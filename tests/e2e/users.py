@@ -25,6 +25,8 @@ HOME = home.Home(home.find().path.with_name(f"e2e-{home.find().path.name}{_PROCE
 
 PROGRAMS = pathlib.Path(__file__).with_name("programs")
 EXAMPLES = home.CHECKOUT / "examples"
+ONE_WINE = home.CHECKOUT / "docs" / "tutorial" / "one-wine.json"
+"""A request for one prediction, to the model that ``examples/train_wine.py`` makes."""
 DELAY = 0.5
 """Seconds between two looks: each takes processor time from the stack."""
 
@@ -251,6 +253,12 @@ def http(
     except urllib.error.HTTPError as error:
         with error:
             return Answer(error.code, dict(error.headers), error.read().decode())
+
+
+def predict(url: str, login: tuple[str, str] | None = None) -> Answer:
+    """Ask a served model, which is at a URL, about one wine: its class is 0."""
+    body = json.loads(ONE_WINE.read_text())
+    return http(f"{url}/invocations", login=login, body=body, timeout=60)
 
 
 class _Looking(jubilant.Juju):
