@@ -13,6 +13,14 @@ from tests.functional import stack
 pytestmark = pytest.mark.timeout(300)
 
 STORES = "/etc/mlflow-charm/stores.json"
+HALF_WAY = """
+CREATE FUNCTION wait() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+    PERFORM pg_sleep(600) FROM pg_event_trigger_ddl_commands()
+        WHERE object_identity = 'public.alembic_version';
+END $$;
+CREATE EVENT TRIGGER half_way ON ddl_command_end EXECUTE FUNCTION wait();
+"""
+"""Has PostgreSQL wait where the tables are there, and the one with their version nearly."""
 
 
 def migrations(*logs: str) -> list[str]:
@@ -41,13 +49,15 @@ def test_a_migration_that_is_killed_starts_again_on_postgresql(
     all_pods, postgresql, unit, storage
 ):
     account = postgresql.create()
-    found = unit.state(postgresql, account, storage)
-    unit.apply(found)
+    postgresql.sql(HALF_WAY, account.name)
+    unit.apply(unit.state(postgresql, account, storage))
 
-    # WHEN the container dies while tables are made
+    # WHEN the container dies when it has made tables, but not noted which version they are
     stack.eventually(lambda: len(postgresql.tables(account.name)) >= 2)
     all_pods.kill("mlflow")
     assert "alembic_version" not in postgresql.tables(account.name)
+    postgresql.disconnect(account.username)
+    postgresql.sql("DROP EVENT TRIGGER half_way; DROP FUNCTION wait;", account.name)
     unit.container = all_pods.ensure("mlflow")
 
     # THEN the next one finishes it
