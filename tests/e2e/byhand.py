@@ -28,9 +28,10 @@ class Hand:
         alone: statuses of the server with no relation.
         stored: statuses once it has an object store.
         complete: statuses once it has a database, until it is active.
-        client: MLflow's client in a pod, straight at the server: no password is in this model.
-            It has to be a pod: where no proxy keeps MLflow from it, the server sends clients to
-            the object store for downloads, by a name that is known inside only.
+        client: MLflow's client in a pod, straight at the server, with no password: a proxy is
+            not there at first. It has to be a pod: where no proxy keeps MLflow from it, the
+            server sends clients to the object store for downloads, by a name that is known
+            inside only.
     """
 
     juju: jubilant.Juju

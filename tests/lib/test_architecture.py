@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import textwrap
 import tomllib
 from pathlib import Path
@@ -15,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("charms", "lib", "onebox", "tools", "tests", "examples", "images")
 
 
+@functools.cache
 def _sources(pattern: str = "*.py") -> list[Path]:
     return sorted(
         path
@@ -22,6 +24,11 @@ def _sources(pattern: str = "*.py") -> list[Path]:
         for path in (ROOT / top).rglob(pattern)
         if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
     )
+
+
+@functools.cache
+def _module(path: Path) -> architecture.Module:
+    return _parse(str(path.relative_to(ROOT)), path.read_text(encoding="utf-8"))
 
 
 def _parse(path: str, source: str) -> architecture.Module:
@@ -35,11 +42,7 @@ def test_sources_keep_the_rule(rule: architecture.Rule):
     assert covered, "the rule covers no file, so it holds nothing"
     # WHEN they are read, THEN the rule has nothing against them
     objections = [
-        str(objection)
-        for path in covered
-        for objection in rule.objections(
-            _parse(str(path.relative_to(ROOT)), path.read_text(encoding="utf-8"))
-        )
+        str(objection) for path in covered for objection in rule.objections(_module(path))
     ]
     assert objections == []
 
@@ -191,7 +194,7 @@ def test_every_charm_is_type_checked(charm: Path):
 @pytest.mark.parametrize("charm", _charms(), ids=lambda charm: charm.name)
 def test_tests_run_with_the_versions_that_are_packed(charm: Path):
     # GIVEN the versions that go into the charm, and those that the tests run with
-    packed = _locked_versions(charm / "uv.lock")
+    packed = dict(_locked_versions(charm / "uv.lock"))
     tested = _locked_versions(ROOT / "uv.lock")
     project = tomllib.loads((charm / "pyproject.toml").read_text())["project"]["name"]
     # THEN they are the same
@@ -205,6 +208,7 @@ def test_tests_run_with_the_versions_that_are_packed(charm: Path):
     assert differing == {}
 
 
+@functools.cache
 def _locked_versions(lock: Path) -> dict[str, str | None]:
     packages = tomllib.loads(lock.read_text())["package"]
     return {package["name"]: package.get("version") for package in packages}
