@@ -562,8 +562,8 @@ class Podman:
         """Start the containers of a new pod.
 
         Each pod is a port of the bridge, and a bridge without a MAC address of its own has the
-        lowest one of its ports. When that port goes, the other pods reach neither the DNS server
-        nor who asks from outside, for up to half a minute until they look for the address again.
+        lowest one of its ports. When that port goes, what the other pods send to this machine,
+        as to the DNS server, is lost for up to 40 s, until they look for the address again.
         Podman makes the bridge with the first pod, and so that one starts alone.
         """
         with self._first:
