@@ -6,7 +6,6 @@ Killed workloads and containers and lost leadership are in `test_story.py`, full
 
 from __future__ import annotations
 
-import http.client
 import time
 from collections.abc import Callable, Iterator
 
@@ -62,11 +61,8 @@ def whole(hand: byhand.Hand, login: tuple[str, str]) -> Iterator[None]:
 
 
 def served(hand: byhand.Hand, login: tuple[str, str]) -> bool:
-    """Return whether the page and a prediction come; what was broken may still be away."""
-    try:
-        return hand.page(login).status == 200 and hand.predict().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
+    """Return whether the page and a prediction come."""
+    return users.answers(lambda: hand.page(login)) and users.answers(hand.predict)
 
 
 @pytest.mark.usefixtures("whole")

@@ -26,11 +26,8 @@ def test_the_story_on_the_layout_of_the_public_images(hand: byhand.Hand) -> None
 
 def workloads_on_lookalikes() -> list[str]:
     """Return the containers of this onebox that run such an image."""
-    found: list[str] = []
-    for name in ("lookalike-mlflow", "lookalike-nginx"):
-        image = f"ancestor={byhand.image(name)}"
-        label = f"label=onebox={users.HOME.prefix}"
-        found += pods.podman(
-            "ps", "--filter", image, "--filter", label, "--format", "{{.Names}}"
-        ).split()
-    return found
+    images = [byhand.image(name) for name in ("lookalike-mlflow", "lookalike-nginx")]
+    filters = [f"label=onebox={users.HOME.prefix}", *(f"ancestor={image}" for image in images)]
+    # Filters of one kind add up: one image or the other.
+    chosen = [f"--filter={one}" for one in filters]
+    return pods.podman("ps", *chosen, "--format", "{{.Names}}").split()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import pathlib
 import re
@@ -37,15 +36,12 @@ def application(name: str) -> str:
 
 
 def predict(access: stack.Access) -> users.Answer:
-    return users.predict(access.model_url, (access.username, access.password))
+    return users.predict(access.model_url, login(access))
 
 
 def served(access: stack.Access) -> bool:
-    """Return whether a prediction comes; the ingress itself may be away."""
-    try:
-        return predict(access).status == 200
-    except (OSError, http.client.HTTPException):
-        return False
+    """Return whether a prediction comes."""
+    return users.answers(lambda: predict(access))
 
 
 @pytest.fixture(scope="module")

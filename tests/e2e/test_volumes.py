@@ -7,8 +7,8 @@ import typing
 import pytest
 
 from onebox import stack
-from tests.e2e import byhand, machine, users
-from tests.e2e.test_faults import MINIO, POSTGRESQL, present, until
+from tests.e2e import byhand, users
+from tests.e2e.test_faults import MINIO, POSTGRESQL, fault, present, until
 
 
 @pytest.mark.parametrize("application", [POSTGRESQL, MINIO])
@@ -18,7 +18,7 @@ def test_a_full_volume_loses_nothing(hand: byhand.Hand, application: str) -> Non
     logged = client.session("log_run")["log_run"]
     before = present()
     # WHEN there is no space any more
-    assert machine.fault("fill", model=byhand.MODEL, unit=f"{application}/0", seconds=20) == ""
+    assert fault("fill", unit=f"{application}/0", seconds=20) == ""
     meanwhile: typing.Any = client.session("log_run", "upload_artifact")
     # THEN what is acknowledged meanwhile stays
     kept = {run for run in (logged, meanwhile["log_run"]) if isinstance(run, str)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import collections
 import dataclasses
+import http.client as http_client
 import json
 import os
 import pathlib
@@ -253,6 +254,14 @@ def http(
     except urllib.error.HTTPError as error:
         with error:
             return Answer(error.code, dict(error.headers), error.read().decode())
+
+
+def answers(ask: Callable[[], Answer]) -> bool:
+    """Whether what is asked for comes; the server, or what is in front of it, may be away."""
+    try:
+        return ask().status == 200
+    except (OSError, http_client.HTTPException):
+        return False
 
 
 def predict(url: str, login: tuple[str, str] | None = None) -> Answer:
